@@ -1,0 +1,182 @@
+"""What a hospital does when it is asked: policy first, then the work, and a coded refusal instead of an error text."""
+
+import logging
+from collections.abc import Mapping
+
+import numpy as np
+import torch
+
+from client.policy import Refusal, check, check_people
+from client.workspace import Site
+from sarco_models.calibration import correct_prior
+from sarco_models.cohort import People
+from sarco_models.decisions import ScoreHistogram
+from sarco_models.errors import DataError, ProtocolError, UndefinedMetric
+from sarco_models.metrics import auc
+from sarco_models.parameters import Parameters, trained_tensors
+from sarco_models.schema import design_columns
+from sarco_models.summaries import Moments
+from sarco_models.training import (
+    Loss,
+    Reader,
+    Training,
+    adamw,
+    chained,
+    fit,
+    participant_loss,
+    predict,
+    proximal,
+    steps_per_epoch,
+    warmup_cosine,
+)
+from sarco_models.wire import (
+    Code,
+    Describe,
+    Described,
+    Evaluate,
+    Evaluated,
+    Ready,
+    Refused,
+    Reply,
+    Request,
+    Setup,
+    Train,
+    Trained,
+)
+
+log = logging.getLogger(__name__)
+
+
+def handle(site: Site, request: Request) -> Reply:
+    """Answer one request. Errors leave as codes; their text stays in the hospital's own log."""
+    try:
+        check(request, site.policy)
+        torch.set_num_threads(site.threads)
+        match request:
+            case Describe():
+                return describe(site)
+            case Setup():
+                site.keep(request)
+                return Ready(site.name, request.digest)
+            case Train():
+                return train(site, request)
+            case Evaluate():
+                return evaluate(site, request)
+    except Refusal as refusal:
+        log.warning("refused: %s", refusal)
+        return Refused(site.name, refusal.code)
+    except ProtocolError as error:
+        log.warning("bad request: %s", error)
+        return Refused(site.name, Code.BAD_REQUEST)
+    except DataError as error:
+        log.error("the site's data are not usable: %s", error)
+        return Refused(site.name, Code.DATA_FAULT)
+    except Exception:
+        # The edge of the hospital: whatever went wrong, its text must not travel (FLOWER 1.3, PHI leak).
+        log.exception("the request failed")
+        return Refused(site.name, Code.INTERNAL)
+
+
+def describe(site: Site) -> Described:
+    """Count participants and add up the training participants' tables."""
+    people = site.split.train
+    check_people(
+        training=len(people),
+        positive=int(people.labels.sum()),
+        policy=site.policy,
+        required=site.study.federation.min_participants,
+    )
+    extremes = site.study.tabular.scaling == "minmax"
+    return Described(
+        site=site.name,
+        label_rule=site.label_rule,
+        participants=len(site.split.cohort),
+        training=len(people),
+        training_positive=int(people.labels.sum()),
+        images=len(site.split.cohort.owner),
+        moments=Moments.of(people, design_columns(site.study.features), extremes=extremes),
+    )
+
+
+def train(site: Site, request: Train) -> Trained:
+    """Evaluate the model that came down, train it for the study's local epochs, and send it up."""
+    reader = _reader(site, request.setup)
+    net = site.model.net
+    request.parameters.load_into(trained_tensors(net))
+    metrics = _validation_metrics(site, reader)
+    losses = fit(training(site, reader, request), seed=_seed(site, request.round))
+    metrics = {**metrics, "train_loss": float(np.mean(losses))}
+    return Trained(
+        site=site.name,
+        round=request.round,
+        participants=len(site.split.train),
+        parameters=Parameters.pack(trained_tensors(net)),
+        metrics=_allowed(site, metrics),
+    )
+
+
+def training(site: Site, reader: Reader, request: Train) -> Training:
+    """Put one round's training together from the study."""
+    study, people, net = site.study, site.split.train, site.model.net
+    cfg = study.training
+    rng = np.random.default_rng([_seed(site, request.round), 1])
+    steps = cfg.local_epochs * steps_per_epoch(people, cfg)
+    loss: Loss = participant_loss
+    if study.federation.proximal_mu:
+        anchor = {name: p.detach().clone() for name, p in trained_tensors(net).items()}
+        loss = proximal(loss, anchor, study.federation.proximal_mu)
+    return Training(
+        net=net,
+        optimizer=adamw(net, cfg),
+        batches=chained(reader.batches(people, rng) for _ in range(cfg.local_epochs)),
+        loss=loss,
+        rates=warmup_cosine(
+            round_=request.round, rounds=study.federation.rounds, warmup_rounds=cfg.warmup_rounds, steps=steps
+        ),
+    )
+
+
+def evaluate(site: Site, request: Evaluate) -> Evaluated:
+    """Score the final model: metrics on validation participants, the score histogram of training participants."""
+    reader = _reader(site, request.setup)
+    request.parameters.load_into(trained_tensors(site.model.net))
+    people = site.split.train
+    logits = predict(site.model.net, reader, people)
+    if site.study.training.balance_classes:
+        logits = correct_prior(logits, request.prevalence)
+    histogram = ScoreHistogram.of(
+        1 / (1 + np.exp(-logits)), people.labels == 1, num_bins=site.study.evaluation.histogram_bins
+    )
+    metrics = _allowed(site, _validation_metrics(site, reader))
+    return Evaluated(site.name, request.round, len(people), metrics, histogram)
+
+
+def _reader(site: Site, setup: str) -> Reader:
+    reader = site.reader(setup)
+    if reader is None:
+        raise Refusal(Code.SETUP_NEEDED, f"setup {setup[:12]} was never sent to this site")
+    return reader
+
+
+def _validation_metrics(site: Site, reader: Reader) -> dict[str, float]:
+    people: People = site.split.validation
+    if not len(people):
+        return {}
+    logits = predict(site.model.net, reader, people)
+    labels = people.labels == 1
+    metrics = {"loss": float(np.mean(np.logaddexp(0.0, np.where(labels, -logits, logits))))}
+    try:
+        metrics["auc"] = auc(logits, labels)
+    except UndefinedMetric:
+        log.info("the AUC of %d validation participants is undefined: one class only", len(people))
+    return metrics
+
+
+def _allowed(site: Site, metrics: Mapping[str, float]) -> dict[str, float]:
+    return {name: value for name, value in metrics.items() if name in site.policy.metrics}
+
+
+def _seed(site: Site, round_: int) -> int:
+    """Depends on study, site and round alone, so that a round can be repeated and be the same round."""
+    words = [site.study.training.seed, round_, *site.name.encode()]
+    return int(np.random.SeedSequence(words).generate_state(1)[0])

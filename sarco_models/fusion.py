@@ -1,0 +1,124 @@
+"""Late fusion of ultrasound and tables (Chen et al. 2025, figure 2): one branch per modality, one output.
+
+A branch turns its modality into features; a modality that a participant lacks is replaced by a learned vector, so that
+every participant has a prediction. With one modality the network is that branch and its output layer alone.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from sarco_models.backbones import build_backbone
+from sarco_models.config import IMAGE, StudyConfig
+from sarco_models.schema import Column, design_columns
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What the trained network reads; one row per image, or one for a participant who has none.
+
+    Attributes:
+        image: output of the frozen part of the backbone, (rows, ...); None in a study without images.
+        tables: branch -> (rows, columns) scaled values.
+        present: branch -> (rows,) bool, False where the participant lacks the modality.
+    """
+
+    image: Tensor | None
+    tables: Mapping[str, Tensor]
+    present: Mapping[str, Tensor]
+
+
+class TableBranch(nn.Module):
+    """A two-layer feed-forward network on a table: Linear, GELU, dropout (Chen et al. 2025: 128 units)."""
+
+    def __init__(self, columns: int, hidden_units: int, dropout: float, *, deep: bool) -> None:
+        """``deep`` adds the second layer that fusion uses; alone, the output layer is the second."""
+        super().__init__()
+        layers: list[nn.Module] = [nn.Linear(columns, hidden_units), nn.GELU(), nn.Dropout(dropout)]
+        if deep:
+            layers += [nn.Linear(hidden_units, hidden_units), nn.GELU()]
+        self.layers = nn.Sequential(*layers)
+
+    def forward(self, table: Tensor) -> Tensor:
+        """(rows, columns) -> (rows, hidden_units)."""
+        features: Tensor = self.layers(table)
+        return features
+
+
+class FusionNet(nn.Module):
+    """Branches, concatenated, one output: the logit of the positive class."""
+
+    def __init__(self, branches: Mapping[str, nn.Module], widths: Mapping[str, int], modality_dropout: float) -> None:
+        """``branches`` and ``widths`` (features of each) have the same keys, in the order of concatenation."""
+        super().__init__()
+        self.branches = nn.ModuleDict(branches)
+        self.absent = nn.ParameterDict({name: nn.Parameter(torch.zeros(width)) for name, width in widths.items()})
+        self.output = nn.Linear(sum(widths.values()), 1)
+        self.modality_dropout = modality_dropout if len(branches) > 1 else 0.0
+
+    def forward(self, inputs: Inputs) -> Tensor:
+        """-> (rows,) logits."""
+        present = self._hide_some(inputs.present) if self.training else inputs.present
+        features = []
+        for name, branch in self.branches.items():
+            x = inputs.image if name == IMAGE else inputs.tables[name]
+            features.append(torch.where(present[name][:, None], branch(x), self.absent[name]))
+        logits: Tensor = self.output(torch.cat(features, dim=1))
+        return logits[:, 0]
+
+    def _hide_some(self, present: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+        """Hide each modality of each row at random, never all of them, so that the absent vectors are learned."""
+        if not self.modality_dropout:
+            return present
+        stacked = torch.stack([present[name] for name in self.branches])
+        kept = stacked & (torch.rand(stacked.shape) >= self.modality_dropout)
+        kept = torch.where(kept.any(dim=0), kept, stacked)
+        return dict(zip(self.branches, kept, strict=True))
+
+
+@dataclass(frozen=True)
+class Model:
+    """A study's network.
+
+    Attributes:
+        frozen: image part that is never trained; None without images.
+        net: everything that is trained.
+        table_columns: branch -> positions of its columns in the study's table.
+    """
+
+    frozen: nn.Module | None
+    net: FusionNet
+    table_columns: Mapping[str, tuple[int, ...]]
+
+
+def build_model(study: StudyConfig, weights: str | None = None) -> Model:
+    """Make the study's network.
+
+    Args:
+        study: the whole study.
+        weights: overrides the study's starting weights of the backbone; a site passes ``none``, since the coordinator
+            sends them.
+    """
+    cfg = study.model
+    table_columns = _table_columns(study, design_columns(study.features))
+    several = len(table_columns) + study.uses_images > 1
+    branches: dict[str, nn.Module] = {}
+    widths: dict[str, int] = {}
+    frozen = None
+    if study.uses_images:
+        backbone = build_backbone(cfg.backbone, cfg.trainable, cfg.weights if weights is None else weights)
+        frozen = backbone.frozen
+        branches[IMAGE], widths[IMAGE] = backbone.trained, backbone.width
+    for name, columns in table_columns.items():
+        branches[name] = TableBranch(len(columns), cfg.hidden_units, cfg.dropout, deep=several)
+        widths[name] = cfg.hidden_units
+    return Model(frozen, FusionNet(branches, widths, cfg.modality_dropout), table_columns)
+
+
+def _table_columns(study: StudyConfig, columns: tuple[Column, ...]) -> dict[str, tuple[int, ...]]:
+    groups = [g for g in study.model.modalities if g != IMAGE]
+    if study.model.tabular == "joint" and groups:
+        return {"table": tuple(i for i, c in enumerate(columns) if c.group in groups)}
+    return {g: tuple(i for i, c in enumerate(columns) if c.group == g) for g in groups}

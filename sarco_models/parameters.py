@@ -1,0 +1,151 @@
+"""A network's parameters as one flat vector with a manifest: what travels, what is averaged, what is stored.
+
+One packed vector moves about three times faster through Flower than one array per tensor, and leaves no room for a
+fault of order: every vector carries the names and shapes that it was packed from.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from sarco_models.errors import ProtocolError, WeightsError
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """Names and shapes of the packed tensors, in their order."""
+
+    names: tuple[str, ...]
+    shapes: tuple[tuple[int, ...], ...]
+
+    @staticmethod
+    def of(tensors: Mapping[str, Tensor]) -> Manifest:
+        """Manifest of these tensors, in their order."""
+        return Manifest(tuple(tensors), tuple(tuple(t.shape) for t in tensors.values()))
+
+    @cached_property
+    def sizes(self) -> tuple[int, ...]:
+        """Numbers in each tensor."""
+        return tuple(int(np.prod(shape, dtype=np.int64)) for shape in self.shapes)
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 over names and shapes."""
+        return hashlib.sha256(self.to_json().encode()).hexdigest()
+
+    def to_json(self) -> str:
+        """Canonical text form."""
+        return json.dumps([self.names, self.shapes], separators=(",", ":"))
+
+    @staticmethod
+    def from_json(text: str) -> Manifest:
+        """Inverse of :meth:`to_json`; raises ProtocolError when the text is something else."""
+        try:
+            names, shapes = json.loads(text)
+            return Manifest(tuple(str(n) for n in names), tuple(tuple(int(d) for d in s) for s in shapes))
+        except (ValueError, TypeError):
+            raise ProtocolError("the manifest of the parameters cannot be read: the message is damaged") from None
+
+
+@dataclass(frozen=True, eq=False)
+class Parameters:
+    """Packed parameters; ``vector`` is (numbers,) float32 and is never changed in place."""
+
+    manifest: Manifest
+    vector: NDArray[np.float32]
+
+    def __post_init__(self) -> None:
+        """A vector that does not fit its manifest cannot be made."""
+        expected = sum(self.manifest.sizes)
+        if self.vector.shape != (expected,) or self.vector.dtype != np.float32:
+            got = f"{self.vector.dtype} of shape {self.vector.shape}"
+            raise ProtocolError(f"parameters are {got}; the manifest says float32 of shape ({expected},)")
+
+    @staticmethod
+    def pack(tensors: Mapping[str, Tensor]) -> Parameters:
+        """Copy named tensors into one vector."""
+        flat = [t.detach().reshape(-1) for t in tensors.values()]
+        vector = torch.cat(flat).to(torch.float32) if flat else torch.zeros(0)
+        return Parameters(Manifest.of(tensors), vector.numpy())
+
+    def load_into(self, tensors: Mapping[str, Tensor]) -> None:
+        """Copy the vector into named tensors.
+
+        Raises:
+            ProtocolError: names, order or shapes differ.
+        """
+        expected = Manifest.of(tensors)
+        if expected != self.manifest:
+            raise ProtocolError(_difference(self.manifest, expected))
+        flat = torch.from_numpy(self.vector) if self.vector.flags.writeable else torch.from_numpy(self.vector.copy())
+        with torch.no_grad():
+            for tensor, piece in zip(tensors.values(), flat.split(self.manifest.sizes), strict=True):
+                tensor.copy_(piece.view(tensor.shape))
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 over manifest and content."""
+        return hashlib.sha256(self.manifest.digest.encode() + self.vector.tobytes()).hexdigest()
+
+    def save(self, path: Path) -> None:
+        """Write a safetensors file of named tensors; atomic."""
+        pieces = torch.from_numpy(self.vector).split(self.manifest.sizes)
+        named = {
+            name: piece.view(shape).clone()
+            for name, piece, shape in zip(self.manifest.names, pieces, self.manifest.shapes, strict=True)
+        }
+        partial = path.with_suffix(".partial")
+        save_file(named, partial, metadata={"manifest": self.manifest.to_json()})
+        partial.rename(path)
+
+    @staticmethod
+    def load(path: Path, manifest: Manifest) -> Parameters:
+        """Read what :meth:`save` wrote, in the order of ``manifest``.
+
+        Raises:
+            WeightsError: the file is absent, or holds other tensors.
+        """
+        try:
+            named = load_file(path)
+        except FileNotFoundError:
+            raise WeightsError(f"{path}: no such file of parameters") from None
+        if set(named) != set(manifest.names):
+            raise WeightsError(f"{path}: {_difference(Manifest.of(named), manifest)}")
+        return Parameters.pack({name: named[name] for name in manifest.names})
+
+
+def trained_tensors(net: nn.Module) -> dict[str, Tensor]:
+    """Parameters that training changes, by name.
+
+    Buffers are never among them: batch-norm statistics of private images must not travel (STYLE 7.1).
+    """
+    return {name: p for name, p in net.named_parameters() if p.requires_grad}
+
+
+def all_tensors(net: nn.Module) -> dict[str, Tensor]:
+    """Every parameter by name, trained or not."""
+    return dict(net.named_parameters())
+
+
+def _difference(got: Manifest, expected: Manifest) -> str:
+    absent = sorted(set(expected.names) - set(got.names))
+    extra = sorted(set(got.names) - set(expected.names))
+    if absent or extra:
+        return (
+            f"parameters do not fit the model: absent {absent[:3]}, unexpected {extra[:3]}; another study or version?"
+        )
+    for name, a, b in zip(got.names, got.shapes, expected.shapes, strict=True):
+        if a != b:
+            return f"parameter {name} has shape {a}; the model needs {b}: another study or version?"
+    return "parameters come in another order than the model's"

@@ -1,0 +1,135 @@
+"""From a frame and its mask to the square that the image network sees, and the paper's random changes of it."""
+
+import os
+from collections.abc import Callable
+
+os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # the library asks the internet for its newest version
+
+import albumentations as A
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from sarco_models.config import AugmentationConfig, ImageConfig
+from sarco_models.errors import Finding, MissingSpacing
+from sarco_models.images import Frame
+
+Pixels = NDArray[np.uint8]
+Augment = Callable[[Pixels, np.random.Generator], Pixels]
+
+PREPROCESSING_VERSION = 1
+"""Raise it when the same frame would give other pixels, so that no stale cache is read."""
+
+
+def model_input(frame: Frame, mask: NDArray[np.bool_] | None, cfg: ImageConfig, file: str = "") -> Pixels:
+    """The network's view of one frame.
+
+    Args:
+        frame: the 2-D tissue region.
+        mask: (height, width) of the frame, True inside the muscle; None where the study does not use masks.
+        cfg: framing and size.
+        file: name of the image, for the error's text.
+
+    Returns:
+        (size, size) grey values 0..255; divide by 255 for the network's [0, 1].
+
+    Raises:
+        MissingSpacing: physical framing of a frame whose mm per pixel are unknown.
+    """
+    pixels = frame.pixels
+    if cfg.framing != "paper" and mask is None:
+        mask = np.ones(pixels.shape, dtype=np.bool_)
+    if cfg.roi == "mask" and mask is not None:
+        pixels = np.where(_grown(mask, frame, cfg), pixels, np.uint8(0))
+    if cfg.framing == "physical":
+        return _physical_window(pixels, mask, frame, cfg, file)  # type: ignore[arg-type]
+    if cfg.framing == "letterbox":
+        return _letterboxed(pixels, mask, cfg)  # type: ignore[arg-type]
+    return _resized(pixels, (cfg.size, cfg.size))
+
+
+def _grown(mask: NDArray[np.bool_], frame: Frame, cfg: ImageConfig) -> NDArray[np.bool_]:
+    """The mask with its margin; in millimetres where they are known, else a fraction of the muscle's box."""
+    if frame.mm_per_pixel:
+        reach = [max(1, round(cfg.margin_mm / mm)) for mm in frame.mm_per_pixel]
+    else:
+        rows, columns = _box(mask)
+        reach = [max(1, round(cfg.margin_fraction * (side.stop - side.start))) for side in (rows, columns)]
+    if cfg.margin_mm == 0:
+        return mask
+    kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * reach[1] + 1, 2 * reach[0] + 1))
+    return cv2.dilate(mask.astype(np.uint8), kernel).astype(np.bool_)
+
+
+def _box(mask: NDArray[np.bool_]) -> tuple[slice, slice]:
+    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+    return slice(int(rows[0]), int(rows[-1]) + 1), slice(int(columns[0]), int(columns[-1]) + 1)
+
+
+def _physical_window(pixels: Pixels, mask: NDArray[np.bool_], frame: Frame, cfg: ImageConfig, file: str) -> Pixels:
+    """A window of ``window_mm`` around the centre of the muscle's box; black beyond the frame."""
+    if frame.mm_per_pixel is None:
+        remedy = "add a row to calibration.csv, or use another framing in the study"
+        raise MissingSpacing([Finding("error", "spacing", file, "unknown mm per pixel", "a known spacing", remedy)])
+    rows, columns = _box(mask)
+    height, width = (round(cfg.window_mm / mm) for mm in frame.mm_per_pixel)
+    top = (rows.start + rows.stop - height) // 2
+    left = (columns.start + columns.stop - width) // 2
+    window = np.zeros((height, width), dtype=np.uint8)
+    r0, c0 = max(top, 0), max(left, 0)
+    r1, c1 = min(top + height, pixels.shape[0]), min(left + width, pixels.shape[1])
+    window[r0 - top : r1 - top, c0 - left : c1 - left] = pixels[r0:r1, c0:c1]
+    return _resized(window, (cfg.size, cfg.size))
+
+
+def _letterboxed(pixels: Pixels, mask: NDArray[np.bool_], cfg: ImageConfig) -> Pixels:
+    """The muscle's box with a margin, aspect kept, centred on black."""
+    rows, columns = _box(mask)
+    margin = round(cfg.margin_fraction * max(rows.stop - rows.start, columns.stop - columns.start))
+    crop = pixels[
+        max(rows.start - margin, 0) : rows.stop + margin, max(columns.start - margin, 0) : columns.stop + margin
+    ]
+    scale = cfg.size / max(crop.shape)
+    height, width = (max(1, min(cfg.size, round(side * scale))) for side in crop.shape)
+    result = np.zeros((cfg.size, cfg.size), dtype=np.uint8)
+    top, left = (cfg.size - height) // 2, (cfg.size - width) // 2
+    result[top : top + height, left : left + width] = _resized(np.ascontiguousarray(crop), (height, width))
+    return result
+
+
+def _resized(pixels: Pixels, shape: tuple[int, int]) -> Pixels:
+    """Area averaging when shrinking, so that speckle does not alias; linear when growing."""
+    shrinks = pixels.shape[0] >= shape[0] and pixels.shape[1] >= shape[1]
+    method = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
+    return np.asarray(cv2.resize(pixels, (shape[1], shape[0]), interpolation=method), dtype=np.uint8)
+
+
+def augmentation(cfg: AugmentationConfig) -> Augment:
+    """The paper's random changes: flips, shift, scale, rotation, brightness and contrast (Chen et al. 2025, P4).
+
+    Returns:
+        A function of an image and a generator: the same state of the generator gives the same image.
+    """
+    pipeline = A.Compose(
+        [
+            A.HorizontalFlip(p=cfg.horizontal_flip),
+            A.VerticalFlip(p=cfg.vertical_flip),
+            A.Affine(
+                translate_percent=(-cfg.shift, cfg.shift),
+                scale=(1 - cfg.scale, 1 + cfg.scale),
+                rotate=(-cfg.rotate_degrees, cfg.rotate_degrees),
+                p=float(cfg.shift > 0 or cfg.scale > 0 or cfg.rotate_degrees > 0),
+            ),
+            A.RandomBrightnessContrast(
+                brightness_limit=cfg.brightness,
+                contrast_limit=cfg.contrast,
+                p=float(cfg.brightness > 0 or cfg.contrast > 0),
+            ),
+        ]
+    )
+
+    def augment(pixels: Pixels, rng: np.random.Generator) -> Pixels:
+        pipeline.set_random_seed(int(rng.integers(2**31)))
+        return np.asarray(pipeline(image=pixels)["image"], dtype=np.uint8)
+
+    return augment

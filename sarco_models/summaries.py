@@ -1,0 +1,135 @@
+"""Federated statistics of tables: sums that add up across sites exactly, and the scaling that they agree on.
+
+Values are counted in fixed point, 2**-20 of the study's plausible range, so that sums are integers: merged over any
+number of sites, in any order, they equal the sums over the pooled rows bit for bit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sarco_models.cohort import TrainingPeople
+from sarco_models.config import StudyConfig
+from sarco_models.errors import ProtocolError
+from sarco_models.schema import Column, design_columns
+
+Integers = NDArray[np.int64]
+
+_STEPS = 1 << 20
+"""Resolution: a feature's plausible range is divided into this many steps (one millionth of the range)."""
+
+_EMPTY_LOW, _EMPTY_HIGH = _STEPS + 1, -1
+
+
+@dataclass(frozen=True, eq=False)
+class Moments:
+    """Sums over the training participants of one or more sites; every array is (columns,), integers in fixed point.
+
+    Attributes:
+        count: participants with a value.
+        total: sum of the values.
+        squares: sum of the squared values.
+        smallest: smallest value; above the range when nobody has one. Sent only where the study scales by min-max.
+        largest: largest value; below the range when nobody has one.
+    """
+
+    count: Integers
+    total: Integers
+    squares: Integers
+    smallest: Integers
+    largest: Integers
+
+    @staticmethod
+    def of(people: TrainingPeople, columns: Sequence[Column], *, extremes: bool) -> Moments:
+        """Moments of training participants; with ``extremes`` their smallest and largest values as well."""
+        if not isinstance(people, TrainingPeople):
+            raise TypeError("moments are made of TrainingPeople only: nothing is fitted on people who are held out")
+        low, high = _limits(columns)
+        values = (people.table - low) / (high - low) * _STEPS
+        present = ~np.isnan(values)
+        fixed = np.where(present, np.rint(values), 0).astype(np.int64)
+        nobody = np.full(len(columns), _EMPTY_LOW, dtype=np.int64)
+        smallest = np.where(present, fixed, _EMPTY_LOW).min(axis=0, initial=_EMPTY_LOW) if extremes else nobody
+        largest = np.where(present, fixed, _EMPTY_HIGH).max(axis=0, initial=_EMPTY_HIGH) if extremes else nobody * 0 - 1
+        return Moments(present.sum(axis=0), fixed.sum(axis=0), (fixed**2).sum(axis=0), smallest, largest)
+
+    def __add__(self, other: Moments) -> Moments:
+        """Moments of both groups of people together."""
+        if len(self.count) != len(other.count):
+            raise ProtocolError(f"moments of {len(other.count)} columns; expected {len(self.count)}: another study?")
+        return Moments(
+            self.count + other.count,
+            self.total + other.total,
+            self.squares + other.squares,
+            np.minimum(self.smallest, other.smallest),
+            np.maximum(self.largest, other.largest),
+        )
+
+    def mean(self, columns: Sequence[Column]) -> NDArray[np.float64]:
+        """(columns,) means in the study's units; the middle of the range where nobody has a value."""
+        low, high = _limits(columns)
+        fraction = np.where(self.count > 0, self.total / np.maximum(self.count, 1) / _STEPS, 0.5)
+        return np.asarray(low + fraction * (high - low), dtype=np.float64)
+
+    def standard_deviation(self, columns: Sequence[Column]) -> NDArray[np.float64]:
+        """(columns,) standard deviations in the study's units, over count; 0 where nobody has a value."""
+        low, high = _limits(columns)
+        count = np.maximum(self.count, 1)
+        variance = self.squares / count - (self.total / count) ** 2
+        return np.asarray(np.sqrt(np.maximum(variance, 0)) / _STEPS * (high - low), dtype=np.float64)
+
+
+@dataclass(frozen=True, eq=False)
+class TableScaling:
+    """How a table becomes the network's numbers: mean imputation, then scaling. Fitted on training people only.
+
+    Attributes:
+        fill: (columns,) value for a missing cell, in the study's units.
+        low: (columns,) value that becomes 0.
+        high: (columns,) value that becomes 1.
+    """
+
+    fill: NDArray[np.float64]
+    low: NDArray[np.float64]
+    high: NDArray[np.float64]
+
+    @staticmethod
+    def agreed(moments: Moments, columns: Sequence[Column], *, minmax: bool) -> TableScaling:
+        """Scaling from the merged moments of all sites.
+
+        Args:
+            moments: over the training participants of every site.
+            columns: of the study.
+            minmax: scale over the smallest and largest training value instead of the study's plausible range.
+        """
+        low, high = _limits(columns)
+        fill = moments.mean(columns)
+        if minmax:
+            usable = moments.largest > moments.smallest
+            span = high - low
+            low, high = (
+                np.where(usable, low + moments.smallest / _STEPS * span, low),
+                np.where(usable, low + moments.largest / _STEPS * span, high),
+            )
+        return TableScaling(fill, low, high)
+
+    def __call__(self, table: NDArray[np.float64]) -> NDArray[np.float32]:
+        """(participants, columns) in the study's units, NaN where missing -> scaled and complete."""
+        filled = np.where(np.isnan(table), self.fill, table)
+        return ((filled - self.low) / (self.high - self.low)).astype(np.float32)
+
+
+def agreed_scaling(study: StudyConfig, moments: Moments) -> TableScaling:
+    """The scaling that follows from a study and the moments of all its sites; the same on both sides of the wire."""
+    minmax = study.tabular.scaling == "minmax"
+    return TableScaling.agreed(moments, design_columns(study.features), minmax=minmax)
+
+
+def _limits(columns: Sequence[Column]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    low = np.array([c.low for c in columns], dtype=np.float64)
+    high = np.array([c.high for c in columns], dtype=np.float64)
+    return low, high

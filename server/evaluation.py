@@ -1,0 +1,75 @@
+"""The central test cohort: people of no hospital's training, scored by the coordinator after every round."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sarco_models.calibration import correct_prior
+from sarco_models.cohort import HeldOut, People, everyone, open_cohort
+from sarco_models.errors import RunError, UndefinedMetric
+from sarco_models.metrics import auc
+from sarco_models.parameters import Parameters, trained_tensors
+from sarco_models.summaries import TableScaling
+from sarco_models.training import Reader, predict
+from server.runs import Run
+
+
+@dataclass
+class Central:
+    """The coordinator's test cohort, and the scaling that the sites agreed on."""
+
+    run: Run
+    people: HeldOut
+    _reader: Reader | None = None
+
+    @staticmethod
+    def open(run: Run) -> Central | None:
+        """Open the cohort that coordinator.toml names; None when it names none."""
+        cfg = run.coordinator
+        if not cfg.central:
+            return None
+        cohort = open_cohort(run.folder / cfg.central, run.study, run.folder / cfg.cache)
+        return Central(run, everyone(cohort))
+
+    def agree(self, scaling: TableScaling) -> None:
+        """Take over what all sites agreed on."""
+        self._reader = Reader.of(self.run.model, scaling, self.run.study)
+
+    def logits(self, parameters: Parameters) -> NDArray[np.float64]:
+        """(participants,) logit of each person under these parameters."""
+        if self._reader is None:
+            raise ValueError("agree() comes first: without the sites' sums a table cannot be scaled")
+        net = self.run.model.net
+        parameters.load_into(trained_tensors(net))
+        return predict(net, self._reader, self.people)
+
+    def metrics(self, parameters: Parameters) -> dict[str, float]:
+        """Loss and AUC; the AUC is absent when the cohort has one class only."""
+        logits, labels = self.logits(parameters), self.people.labels == 1
+        found = {"loss": float(np.mean(np.logaddexp(0.0, np.where(labels, -logits, logits))))}
+        try:
+            found["auc"] = auc(logits, labels)
+        except UndefinedMetric:
+            pass
+        return found
+
+
+def released_probabilities(run: Run, people: People) -> NDArray[np.float64]:
+    """(participants,) probability by the run's released model, at its training prevalence.
+
+    Raises:
+        RunError: the run has released no model.
+    """
+    about = run.released
+    if about is None:
+        raise RunError(f"{run.folder}: has released no model yet; run the same command again to complete it")
+    scaling = TableScaling(**{name: np.array(values) for name, values in about["scaling"].items()})
+    parameters = Parameters.load(run.folder / "model.safetensors", run.manifest)
+    parameters.load_into(trained_tensors(run.model.net))
+    logits = predict(run.model.net, Reader.of(run.model, scaling, run.study), people)
+    if run.study.training.balance_classes:
+        logits = correct_prior(logits, about["prevalence"])
+    return np.asarray(1 / (1 + np.exp(-logits)))

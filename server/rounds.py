@@ -1,0 +1,261 @@
+"""The loop over the Grid: ask, check every reply, quorum, deadline, aggregate, record, checkpoint."""
+
+import logging
+import math
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+import numpy as np
+from flwr.app import RecordDict
+from flwr.serverapp import Grid
+
+from sarco_models import wire
+from sarco_models.config import StudyConfig
+from sarco_models.decisions import ScoreHistogram, choose_threshold
+from sarco_models.errors import QuorumLost, SarcoError, UndefinedMetric
+from sarco_models.metrics import roc_curve
+from sarco_models.parameters import Parameters
+from sarco_models.summaries import Moments, TableScaling, agreed_scaling
+from sarco_models.wire import Describe, Described, Evaluate, Evaluated, Ready, Refused, Reply, Request, Setup, Train, Trained
+from server.evaluation import Central
+from server.runs import Run
+from server.strategies import aggregate, build_strategy
+
+log = logging.getLogger(__name__)
+R = TypeVar("R", Described, Ready, Trained, Evaluated)
+
+
+@dataclass
+class Federation:
+    """The sites of a run, as they described themselves.
+
+    Attributes:
+        grid: Flower's, or one in this process.
+        run: where everything is recorded.
+        sites: node -> what the site said of itself.
+        traffic: bytes down and up since the last record.
+    """
+
+    grid: Grid
+    run: Run
+    sites: dict[int, Described] = field(default_factory=dict)
+    traffic: dict[str, int] = field(default_factory=lambda: {"bytes_down": 0, "bytes_up": 0})
+
+    @property
+    def study(self) -> StudyConfig:
+        """The study of the run."""
+        return self.run.study
+
+    @property
+    def moments(self) -> Moments:
+        """Sums over all sites."""
+        first, *others = (d.moments for d in self.sites.values())
+        return sum(others, start=first)
+
+    @property
+    def prevalence(self) -> float:
+        """Share of positives among all sites' training participants."""
+        return sum(d.training_positive for d in self.sites.values()) / sum(d.training for d in self.sites.values())
+
+    def ask(self, requests: Mapping[int, Request], kind: type[R]) -> tuple[dict[int, R], dict[str, str]]:
+        """Ask sites, and wait until all have answered or the deadline has passed.
+
+        Returns:
+            Replies of the expected kind by node, and for every other site its name and what became of it.
+        """
+        seconds = self.study.federation.round_deadline_s
+        messages = [wire.ask(request, node, seconds=seconds) for node, request in requests.items()]
+        self.traffic["bytes_down"] += sum(wire.payload_bytes(m.content) for m in messages)
+        pending = dict(zip(self.grid.push_messages(messages), requests, strict=True))
+        replies: dict[int, R] = {}
+        failures = {node: "no answer before the deadline" for node in requests}
+        deadline = time.monotonic() + seconds
+        while pending and time.monotonic() < deadline:
+            answered = list(self.grid.pull_messages(list(pending)))
+            for message in answered:
+                node = pending.pop(message.metadata.reply_to_message_id)
+                if message.has_error():
+                    failures[node] = f"Flower error {message.error.code}"
+                    continue
+                self.traffic["bytes_up"] += wire.payload_bytes(message.content)
+                outcome = _expected(message.content, kind)
+                if isinstance(outcome, str):
+                    failures[node] = outcome
+                else:
+                    replies[node] = outcome
+                    del failures[node]
+            if pending and not answered:
+                time.sleep(self.run.coordinator.poll_s)
+        return replies, {self._name(node): reason for node, reason in failures.items()}
+
+    def _name(self, node: int) -> str:
+        return self.sites[node].site if node in self.sites else f"node {node}"
+
+
+def run_study(grid: Grid, run: Run) -> None:
+    """Run a study from its last complete round to the released model; a released run is left as it is.
+
+    Raises:
+        QuorumLost: too few sites answered; the same command goes on from the last complete round.
+    """
+    if run.released:
+        return
+    federation = Federation(grid, run)
+    central = Central.open(run)
+    scaling, setup = _agree(federation)
+    if central:
+        central.agree(scaling)
+    if not run.records():
+        parameters = run.parameters_after(0)
+        sites = {d.site: {"participants": d.participants, "training": d.training} for d in federation.sites.values()}
+        start = {"sites": sites, "central": central.metrics(parameters) if central else {}, **_taken(federation)}
+        run.record(0, {"prevalence": federation.prevalence, "failures": {}, "seconds": 0.0, **start}, None)
+    strategy = build_strategy(run.study)
+    done = len(run.records()) - 1
+    parameters = run.parameters_after(done)
+    for round_ in range(done + 1, run.study.federation.rounds + 1):
+        started = time.monotonic()
+        requests = {node: Train(run.study.digest, setup.digest, round_, parameters) for node in federation.sites}
+        replies, failures = federation.ask(requests, Trained)
+        good = _checked(federation, replies, round_, failures)
+        _require_quorum(federation, len(good), failures, f"round {round_}")
+        parameters = aggregate(strategy, round_, good)
+        record = {
+            "sites": {r.site: {"participants": r.participants, **r.metrics} for r in good},
+            "central": central.metrics(parameters) if central else {},
+            "failures": failures,
+            **_taken(federation),
+            "seconds": time.monotonic() - started,
+        }
+        run.record(round_, record, parameters)
+        log.info("round %d of %d: %d sites", round_, run.study.federation.rounds, len(good))
+    _release(federation, setup, scaling, parameters)
+
+
+def _agree(federation: Federation) -> tuple[TableScaling, Setup]:
+    """Describe rounds: who is there, how many people, and the scaling that all sites use from now on."""
+    nodes = _wait_for_sites(federation)
+    study, run = federation.study, federation.run
+    described, failures = federation.ask({node: Describe(study.digest) for node in nodes}, Described)
+    for node in [n for n, d in described.items() if not _rule_fits(d, study)]:
+        rule = described.pop(node).label_rule
+        failures[f"node {node}"] = f"label rule {rule}; the study asks for {study.label.rule}"
+    federation.sites = dict(sorted(described.items(), key=lambda item: item[1].site))
+    _require_quorum(federation, len(described), failures, "describe")
+    setup = Setup(study.digest, run.frozen, federation.moments)
+    ready, failures = federation.ask(dict.fromkeys(federation.sites, setup), Ready)
+    federation.sites = {n: d for n, d in federation.sites.items() if n in ready and ready[n].setup == setup.digest}
+    _require_quorum(federation, len(federation.sites), failures, "setup")
+    return agreed_scaling(study, federation.moments), setup
+
+
+def _wait_for_sites(federation: Federation) -> list[int]:
+    """Nodes that are connected, once there are enough of them; the wait is bounded."""
+    cfg = federation.run.coordinator
+    needed = federation.study.federation.min_sites
+    deadline = time.monotonic() + cfg.wait_for_sites_s
+    while len(nodes := sorted(federation.grid.get_node_ids())) < needed:
+        if time.monotonic() > deadline:
+            raise QuorumLost(
+                f"{len(nodes)} sites are connected after {cfg.wait_for_sites_s:g} s; min_sites = {needed}: "
+                "start the missing sites and run the same command again"
+            )
+        time.sleep(cfg.poll_s)
+    return nodes
+
+
+def _rule_fits(described: Described, study: StudyConfig) -> bool:
+    return study.label.allow_mixed_rules or described.label_rule == study.label.rule
+
+
+def _expected(content: RecordDict, kind: type[R]) -> R | str:
+    """The reply, or why there is none."""
+    try:
+        reply: Reply = wire.decode(content)
+    except SarcoError as error:
+        return f"unreadable reply: {error}"
+    if isinstance(reply, Refused):
+        return f"refused: {reply.code}"
+    return reply if isinstance(reply, kind) else f"answered {type(reply).__name__} instead of {kind.__name__}"
+
+
+def _checked(
+    federation: Federation, replies: Mapping[int, Trained], round_: int, failures: dict[str, str]
+) -> list[Trained]:
+    """Replies that may enter the average; the others are recorded under the site's name."""
+    good = []
+    for node, reply in replies.items():
+        fault = _fault(federation.sites[node], reply, round_, federation.run)
+        if fault:
+            failures[federation.sites[node].site] = fault
+        else:
+            good.append(reply)
+    return good
+
+
+def _fault(site: Described, reply: Trained, round_: int, run: Run) -> str:
+    """What is wrong with a reply; empty when nothing is."""
+    if reply.site != site.site:
+        return f"answers in the name of {reply.site}"
+    if reply.round != round_:
+        return f"answers for round {reply.round} instead of {round_}"
+    if reply.parameters.manifest != run.manifest:
+        return "parameters of another model"
+    # One pass over the vector: a NaN or an infinity anywhere makes the sum of squares not finite.
+    if not math.isfinite(float(np.dot(reply.parameters.vector, reply.parameters.vector))):
+        return "parameters are not finite"
+    if reply.participants != site.training:
+        return f"weight of {reply.participants} participants; described itself with {site.training}"
+    bad = [name for name, value in reply.metrics.items() if not math.isfinite(value)]
+    return f"metric {bad[0]} is not finite" if bad else ""
+
+
+def _require_quorum(federation: Federation, count: int, failures: Mapping[str, str], what: str) -> None:
+    needed = federation.study.federation.min_sites
+    if count < needed:
+        reasons = "; ".join(f"{name}: {reason}" for name, reason in failures.items()) or "no site answered"
+        raise QuorumLost(
+            f"{what}: {count} sites answered usably, min_sites = {needed} ({reasons}): mend these sites and run the "
+            "same command again; it goes on from the last complete round"
+        )
+
+
+def _taken(federation: Federation) -> dict[str, int]:
+    """Traffic since it was last asked for."""
+    taken = dict(federation.traffic)
+    federation.traffic.update(bytes_down=0, bytes_up=0)
+    return taken
+
+
+def _release(federation: Federation, setup: Setup, scaling: TableScaling, parameters: Parameters) -> None:
+    """Freeze the threshold on the sites' training participants and write the released model."""
+    run, prevalence = federation.run, federation.prevalence
+    request = Evaluate(run.study.digest, setup.digest, run.study.federation.rounds, prevalence, parameters)
+    replies, failures = federation.ask(dict.fromkeys(federation.sites, request), Evaluated)
+    _require_quorum(federation, len(replies), failures, "final evaluation")
+    ordered = sorted(replies.values(), key=lambda r: r.site)
+    about: dict[str, Any] = {
+        "threshold": freeze_threshold([r.histogram for r in ordered], run.study),
+        "prevalence": prevalence,
+        "scaling": {"fill": scaling.fill.tolist(), "low": scaling.low.tolist(), "high": scaling.high.tolist()},
+        "sites": {r.site: {"participants": r.participants, **r.metrics} for r in ordered},
+        "failures": failures,
+        **_taken(federation),
+    }
+    run.release(parameters, about)
+
+
+def freeze_threshold(histograms: Sequence[ScoreHistogram], study: StudyConfig) -> float | None:
+    """Threshold on the probability, by the study's rule, from the sites' histograms; None where none divides them."""
+    first, *others = histograms
+    try:
+        probability, labels = sum(others, start=first).participants()
+        cfg = study.evaluation
+        return choose_threshold(roc_curve(probability, labels), cfg.threshold_rule, min_sensitivity=cfg.min_sensitivity)
+    except UndefinedMetric as error:
+        log.warning("no threshold: %s", error)
+        return None
+
+

@@ -1,0 +1,76 @@
+"""Negative controls: what a model has to beat. They are fitted on all hospitals' training participants together."""
+
+from collections.abc import Iterator, Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.linear_model import LogisticRegression
+
+from sarco_models.cohort import People, TrainingPeople, pool
+from sarco_models.config import StudyConfig
+from sarco_models.decisions import choose_threshold
+from sarco_models.errors import ConfigError, UndefinedMetric
+from sarco_models.metrics import roc_curve
+from sarco_models.schema import design_columns
+from sarco_models.summaries import Moments, TableScaling
+from simulation.harness import Arm, held_out, site_split
+
+ControlScores = tuple[str, str, tuple[str, ...], NDArray[np.bool_], NDArray[np.float64], float | None]
+
+
+def control_scores(controls: Mapping[str, str], arm: Arm) -> Iterator[ControlScores]:
+    """Score every held-out cohort by every control.
+
+    Args:
+        controls: name -> ``prevalence`` (everybody alike), ``image_count``, ``feature:NAME`` or ``logistic:GROUP``.
+        arm: any arm of the seed; its study and folders are used.
+
+    Yields:
+        name, cohort, ids, labels, probabilities, threshold (frozen on training participants).
+    """
+    train = pool([site_split(arm, site) for site in arm.sites]).train
+    cohorts = held_out(arm)
+    for name, kind in controls.items():
+        inputs = _inputs(kind, train, arm.study)
+        model = LogisticRegression(max_iter=2000).fit(inputs(train), train.labels)
+        threshold = _threshold(model, inputs(train), train)
+        for cohort, people in cohorts.items():
+            yield name, cohort, people.ids, people.labels == 1, model.predict_proba(inputs(people))[:, 1], threshold
+
+
+class _Inputs:
+    """Columns that a control looks at, scaled and completed with the training participants' means."""
+
+    def __init__(self, columns: list[int], scaling: TableScaling) -> None:
+        self._columns, self._scaling = columns, scaling
+
+    def __call__(self, people: People) -> NDArray[np.float32]:
+        return self._scaling(people.table)[:, self._columns]
+
+
+def _image_count(people: People) -> NDArray[np.float64]:
+    return np.array([[float((people.cohort.owner == member).sum())] for member in people.members])
+
+
+def _nothing(people: People) -> NDArray[np.float64]:
+    return np.zeros((len(people), 1))
+
+
+def _inputs(kind: str, train: TrainingPeople, study: StudyConfig):  # type: ignore[no-untyped-def]
+    if kind == "prevalence":
+        return _nothing
+    if kind == "image_count":
+        return _image_count
+    columns = design_columns(study.features)
+    what, _, name = kind.partition(":")
+    chosen = [i for i, c in enumerate(columns) if name == {"feature": c.name, "logistic": c.group}.get(what)]
+    if not chosen:
+        raise ConfigError(f"control {kind!r}: use prevalence, image_count, feature:NAME or logistic:GROUP of the study")
+    return _Inputs(chosen, TableScaling.agreed(Moments.of(train, columns, extremes=False), columns, minmax=False))
+
+
+def _threshold(model: LogisticRegression, inputs: NDArray[np.floating], train: TrainingPeople) -> float | None:
+    try:
+        return choose_threshold(roc_curve(model.predict_proba(inputs)[:, 1], train.labels == 1))
+    except UndefinedMetric:
+        return None

@@ -1,0 +1,203 @@
+"""One arm of a comparison with one seed: a real federation of one or more sites, run to its end and scored.
+
+Every arm is a federation: ``federated`` of all sites, ``local:SITE`` of one, ``pooled`` of one site that holds everybody.
+So the same code trains them all, on the same people, from the same starting weights.
+"""
+
+import csv
+import io
+import json
+import logging
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from flwr.app import Context
+
+from client.app import make_app
+from client.policy import Policy
+from client.workspace import Site, open_site
+from sarco_models.cohort import HeldOut, Split, everyone, open_cohort, pool, split
+from sarco_models.config import StudyConfig
+from sarco_models.schema import design_columns
+from sarco_models.summaries import TableScaling
+from sarco_models.training import Reader
+from server.evaluation import released_probabilities
+from server.rounds import run_study
+from server.runs import CoordinatorConfig, Run, start_model, write_json, write_text
+from simulation.grid import InProcessGrid
+
+POOLED = "pooled"
+CENTRAL = "central"
+
+
+@dataclass(frozen=True)
+class SiteFolder:
+    """Where a hospital's data are, and how its labels were made."""
+
+    name: str
+    data: Path
+    label_rule: str
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One way of training with one seed.
+
+    Attributes:
+        name: ``federated``, ``pooled`` or ``local:SITE``.
+        study: with this arm's seed.
+        sites: every hospital of the comparison; all are scored, whichever train.
+        central: folder of the central test cohort.
+        cache: preprocessed images, shared by all arms.
+        folder: run directory of the arm.
+    """
+
+    name: str
+    study: StudyConfig
+    sites: tuple[SiteFolder, ...]
+    central: Path
+    cache: Path
+    folder: Path
+
+    @property
+    def trained_on(self) -> tuple[str, ...]:
+        """Names of the hospitals whose people this arm trains on."""
+        return (self.name.removeprefix("local:"),) if self.name.startswith("local:") else tuple(s.name for s in self.sites)
+
+
+def prepare(arm: Arm) -> Run:
+    """Write the arm's run directory: the coordinator's files, and a site.toml for each hospital that trains."""
+    coordinator = CoordinatorConfig(central=str(arm.central.resolve()), cache=str(arm.cache.resolve()), poll_s=0.05)
+    run = Run.create(arm.folder, arm.study, coordinator)
+    for site in arm.sites:
+        if site.name in arm.trained_on:
+            write_text(arm.folder / "sites" / site.name / "site.toml", _site_toml(arm, site))
+    return run
+
+
+def _site_toml(arm: Arm, site: SiteFolder) -> str:
+    entries = {
+        "name": site.name,
+        "data": str(site.data.resolve()),
+        "study": "../../study.json",
+        "cache": str(arm.cache.resolve()),
+        "label_rule": site.label_rule,
+    }
+    lines = [f"{key} = {json.dumps(value)}" for key, value in entries.items()]
+    required = arm.study.federation.min_participants
+    policy = ["[policy]", f'approved_studies = ["{arm.study.digest}"]', f"min_training_participants = {required}"]
+    return "\n".join([*lines, *policy]) + "\n"
+
+
+def run_arm(arm: Arm) -> dict[str, Any]:
+    """Train, score and describe one arm in this process; an arm that is done is only read.
+
+    Returns:
+        What is known of the arm: trained_on, participants, images, rounds, seconds, bytes, threshold, prevalence.
+    """
+    done = arm.folder / "arm.json"
+    if done.exists():
+        found: dict[str, Any] = json.loads(done.read_text(encoding="utf-8"))
+        return found
+    logging.getLogger("flwr").setLevel(logging.WARNING)
+    torch.set_num_threads(1)
+    started = time.monotonic()
+    run = prepare(arm)
+    train_in_process(run, open_sites(arm))
+    return finish(arm, run, time.monotonic() - started)
+
+
+def open_sites(arm: Arm) -> list[Site]:
+    """The sites of an arm; the pooled arm has a single one that holds everybody."""
+    sites = [open_site(path) for path in sorted((arm.folder / "sites").glob("*/site.toml"))]
+    if arm.name != POOLED:
+        return sites
+    policy = Policy(approved_studies=(arm.study.digest,), min_training_participants=2)
+    together = pool([s.split for s in sites])
+    rule = arm.study.label.rule
+    return [Site(POOLED, arm.study, rule, policy, together, arm.folder / "sites" / POOLED / "state")]
+
+
+def train_in_process(run: Run, sites: list[Site]) -> None:
+    """The real ServerApp loop and ClientApp on a grid in this process."""
+
+    def site_of(context: Context) -> Site:
+        return sites[int(context.node_config["partition-id"])]
+
+    run_study(InProcessGrid(make_app(site_of), nodes=len(sites)), run)
+
+
+def finish(arm: Arm, run: Run, seconds: float) -> dict[str, Any]:
+    """Score the released model on everybody who was held out, and write arm.json last."""
+    write_text(arm.folder / "scores.csv", _scores(arm, run))
+    released, records = run.released or {}, run.records()
+    splits = [site_split(arm, site) for site in arm.sites if site.name in arm.trained_on]
+    about = {
+        "trained_on": list(arm.trained_on),
+        "participants": sum(len(s.train) for s in splits),
+        "images": sum(len(s.train.images) for s in splits),
+        "rounds": len(records) - 1,
+        "seconds": seconds,
+        "bytes_down": sum(r["bytes_down"] for r in records) + released["bytes_down"],
+        "bytes_up": sum(r["bytes_up"] for r in records) + released["bytes_up"],
+        "threshold": released["threshold"],
+        "training_prevalence": released["prevalence"],
+    }
+    write_json(arm.folder / "arm.json", about)
+    return about
+
+
+def site_split(arm: Arm, site: SiteFolder) -> Split:
+    """The split of one hospital, as the hospital itself makes it."""
+    cohort = open_cohort(site.data, arm.study, arm.cache)
+    return split(cohort, arm.study.split, arm.study.training.seed)
+
+
+def held_out(arm: Arm) -> Mapping[str, HeldOut]:
+    """People that nobody trained on: the central cohort, and each hospital's test participants."""
+    central = everyone(open_cohort(arm.central, arm.study, arm.cache))
+    return {CENTRAL: central, **{site.name: site_split(arm, site).test for site in arm.sites}}
+
+
+def _scores(arm: Arm, run: Run) -> str:
+    """scores.csv: one row per held-out participant. Only simulation may write such a file (SCIENCE, pitfall 27)."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["site", "participant_id", "label", "probability"])
+    for name, people in held_out(arm).items():
+        probability = released_probabilities(run, people)
+        for participant_id, label, value in zip(people.ids, people.labels, probability, strict=True):
+            writer.writerow([name, participant_id, int(label), repr(float(value))])
+    return text.getvalue()
+
+
+def read_scores(arm_folder: Path) -> dict[str, tuple[tuple[str, ...], np.ndarray, np.ndarray]]:
+    """Cohort -> ids, (participants,) labels as bool, (participants,) probabilities."""
+    with (arm_folder / "scores.csv").open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    found = {}
+    for name in dict.fromkeys(r["site"] for r in rows):
+        here = [r for r in rows if r["site"] == name]
+        ids = tuple(r["participant_id"] for r in here)
+        labels = np.array([r["label"] == "1" for r in here])
+        found[name] = (ids, labels, np.array([float(r["probability"]) for r in here]))
+    return found
+
+
+def compute_frozen(arm: Arm, name: str) -> None:
+    """Read the images of one cohort, and what the frozen layers make of them, into the cache that all arms share."""
+    torch.set_num_threads(1)
+    model = start_model(arm.study)
+    columns = design_columns(arm.study.features)
+    nobody = np.zeros(len(columns))
+    reader = Reader.of(model, TableScaling(nobody, nobody, nobody + 1), arm.study)
+    if name == CENTRAL:
+        reader.prepare(everyone(open_cohort(arm.central, arm.study, arm.cache)))
+        return
+    site = next(s for s in arm.sites if s.name == name)
+    reader.prepare(site_split(arm, site).train)
