@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import timm
 import torch
@@ -23,7 +23,7 @@ class Backbone:
     """An image network in two parts.
 
     Attributes:
-        frozen: (images, 1, size, size) in [0, 1] -> what the trained part reads; never trained, so its output may be kept.
+        frozen: (images, 1, size, size) in [0, 1] -> what the trained part reads; never trained: its output may be kept.
         trained: output of ``frozen`` -> (images, width) features.
         width: number of features.
     """
@@ -47,7 +47,8 @@ def build_backbone(name: str, trainable: Trainable, weights: str = "none") -> Ba
         name: timm's name, such as ``convnext_atto`` or ``convnext_tiny``.
         trainable: ``all``: everything after the normalisation; ``last_stage``: the last of four stages and the final
             norm; ``head``: nothing of the backbone.
-        weights: ``none`` (random), ``timm`` (ImageNet, downloaded by timm), ``phantom`` (shipped), or a safetensors file.
+        weights: ``none`` (random), ``timm`` (ImageNet, downloaded by timm), ``phantom`` (shipped) or a safetensors
+            file.
 
     Raises:
         ConfigError: no such network.
@@ -57,11 +58,11 @@ def build_backbone(name: str, trainable: Trainable, weights: str = "none") -> Ba
     if weights not in ("none", "timm"):
         path = PHANTOM_WEIGHTS / f"{name}.safetensors" if weights == "phantom" else Path(weights)
         _load(model, path, name)
-    stages = list(model.stages)
-    whole = [model.stem, *stages, model.norm_pre, model.head]
+    stages: list[nn.Module] = list(model.stages)  # type: ignore[arg-type]
+    whole: list[Any] = [model.stem, *stages, model.norm_pre, model.head]
     first_trained = {"all": 0, "last_stage": len(stages), "head": len(whole)}[trainable]
     frozen = nn.Sequential(_Normalize(), *whole[:first_trained]).eval().requires_grad_(False)
-    return Backbone(frozen, nn.Sequential(*whole[first_trained:]), int(model.num_features))
+    return Backbone(frozen, nn.Sequential(*whole[first_trained:]), int(model.num_features))  # type: ignore[arg-type]
 
 
 def _make(name: str, *, pretrained: bool) -> nn.Module:

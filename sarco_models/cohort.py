@@ -27,6 +27,7 @@ from sarco_models.schema import (
     PARTICIPANTS_FILE,
     ImageRow,
     ParticipantTable,
+    people_without_images,
     read_images,
     read_participants,
 )
@@ -127,7 +128,8 @@ class Cohort:
         parts = []
         for k, cache in enumerate(self.caches):
             here = images[(images >= starts[k]) & (images < starts[k + 1])] - starts[k]
-            parts.append(_kept_part(cache, key, here, compute))
+            which = hashlib.blake2b(here.tobytes(), digest_size=8).hexdigest()
+            parts.append(_kept_part(cache, f"{key}-{which}", here, compute))
         return Stack(tuple(parts))
 
 
@@ -250,7 +252,8 @@ def open_cohort(folder: Path, study: StudyConfig, cache: Path, progress: Progres
         return _assemble(folder.name, table, np.zeros(0, dtype=np.int64), None)
     rows, findings = read_images(folder / IMAGES_FILE, table.ids)
     position = {participant_id: i for i, participant_id in enumerate(table.ids)}
-    rows = tuple(sorted(rows, key=lambda row: (position[row.participant_id], row.row)))
+    findings += people_without_images(table, rows)
+    rows = tuple(sorted(rows, key=lambda row: (position[row.participant_id], row.image)))
     images = _open_images(folder, study, rows, cache, progress)
     owner = np.array([position[rows[r].participant_id] for r in images.rows], dtype=np.int64)
     cohort = _assemble(folder.name, replace(table, findings=table.findings + findings), owner, images)
@@ -299,14 +302,18 @@ def _open_images(
     key = _content_key(folder, study, rows, calibrations)
     place = cache / key
     if not (place / "index.json").exists():
-        _fill_cache(place, folder, study, rows, calibrations, progress)
+
+        def read(row: ImageRow) -> tuple[NDArray[np.uint8], str]:
+            return _read_one(folder, study, row, calibrations.get(row.image))
+
+        _fill_cache(place, rows, read, study.image.size, progress)
     index = json.loads((place / "index.json").read_text(encoding="utf-8"))
     return ImageCache(
         folder=place,
         pixels=np.load(place / "pixels.npy", mmap_mode="r"),
         rows=tuple(index["rows"]),
         devices=tuple(index["devices"]),
-        findings=tuple(Finding(**f) for f in index["findings"]),
+        findings=tuple(_left_out(Finding(**f), rows[position]) for position, f in index["findings"]),
     )
 
 
@@ -326,10 +333,9 @@ def _content_key(
 
 def _fill_cache(
     place: Path,
-    folder: Path,
-    study: StudyConfig,
     rows: Sequence[ImageRow],
-    calibrations: dict[str, Calibration],
+    read: Callable[[ImageRow], tuple[NDArray[np.uint8], str]],
+    side: int,
     progress: Progress | None,
 ) -> None:
     """Decode every image once into a folder that gets its name only when it is complete."""
@@ -338,22 +344,21 @@ def _fill_cache(
     partial.mkdir(parents=True)
     kept: list[int] = []
     devices: list[str] = []
-    findings: list[Finding] = []
+    findings: list[tuple[int, Finding]] = []
     pixels: list[NDArray[np.uint8]] = []
     for position, row in enumerate(rows):
         try:
-            image, device = _read_one(folder, study, row, calibrations.get(row.image))
+            image, device = read(row)
         except DataError as error:
-            findings += [_left_out(f, row) for f in error.findings]
+            findings += [(position, f) for f in error.findings]
         else:
             kept.append(position)
             devices.append(device)
             pixels.append(image)
         if progress:
             progress(position + 1, len(rows))
-    side = study.image.size
     np.save(partial / "pixels.npy", np.array(pixels, dtype=np.uint8).reshape(-1, side, side))
-    index = {"rows": kept, "devices": devices, "findings": [asdict(f) for f in findings]}
+    index = {"rows": kept, "devices": devices, "findings": [(position, asdict(f)) for position, f in findings]}
     (partial / "index.json").write_text(json.dumps(index), encoding="utf-8")
     shutil.rmtree(place, ignore_errors=True)
     partial.rename(place)
@@ -371,8 +376,10 @@ def _read_one(
     mask = None
     if study.image.roi == "mask":
         if not row.mask:
-            remedy = "draw one, name it in images.csv, or use a study with roi = \"none\""
-            raise DataError([Finding("error", "mask", IMAGES_FILE, "no mask", "a mask of the muscle", remedy, field="mask")])
+            remedy = 'draw one, name it in images.csv, or use a study with roi = "none"'
+            raise DataError(
+                [Finding("error", "mask", IMAGES_FILE, "no mask", "a mask of the muscle", remedy, field="mask")]
+            )
         mask = read_mask(folder / row.mask, frame)
     return model_input(frame, mask, study.image, row.image), frame.device
 
@@ -383,16 +390,12 @@ def _kept_part(cache: ImageCache, key: str, images: NDArray[np.int64], compute: 
         return np.asarray(np.load(path, mmap_mode="r"))
     partial = path.with_suffix(f".{os.getpid()}.partial")
     result = None
-    for start in range(0, len(images), 64):
+    for start in range(0, max(len(images), 1), 64):  # once without images as well, for the shape
         chunk = images[start : start + 64]
         block = compute(cache.pixels[chunk], chunk)
         if result is None:
             shape = (len(cache.pixels), *block.shape[1:])
             result = np.lib.format.open_memmap(partial, mode="w+", dtype=np.float16, shape=shape)
         result[chunk] = block
-    if result is None:
-        return np.zeros((len(cache.pixels), 1), dtype=np.float16)
-    result.flush()
     partial.rename(path)
     return np.asarray(np.load(path, mmap_mode="r"))
-

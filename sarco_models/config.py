@@ -20,17 +20,28 @@ from sarco_models.errors import ConfigError
 IMAGE = "image"
 """Name of the ultrasound modality; every other modality is a group of features."""
 
-DENIED = ("asmi", "grip", "gait", "walk_speed", "chair_stand", "sit_to_stand", "sppb", "smi_l3", "l3_smi", "skeletal_muscle_index")
-"""Whatever defines sarcopenia can never be an input: a column whose name holds one of these is refused (SCIENCE 1.6, I18)."""
+DENIED = (
+    "asmi",
+    "grip",
+    "gait",
+    "walk_speed",
+    "chair_stand",
+    "sit_to_stand",
+    "sppb",
+    "smi_l3",
+    "l3_smi",
+    "skeletal_muscle_index",
+)
+"""Whatever defines sarcopenia is never an input: a column whose name holds one of these is refused (SCIENCE 1.6, I18)."""
 
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]*$")]
 Fraction = Annotated[float, Field(ge=0, lt=1)]
 
 
 class Config(BaseModel):
-    """Base of every configuration: immutable, no coercion, no unknown keys."""
+    """Base of every configuration: immutable, no coercion, no unknown keys, no infinities."""
 
-    model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, strict=True, extra="forbid", allow_inf_nan=False)
 
 
 class Feature(Config):
@@ -77,7 +88,9 @@ class ImageConfig(Config):
         "letterbox: the muscle's box, aspect kept; paper: plain resize of the whole region (Chen et al. 2025).",
     )
     window_mm: float = Field(default=48.0, gt=5, le=200, description="Side of the physical window.")
-    roi: Literal["mask", "none"] = Field(default="mask", description="mask: what lies outside the muscle becomes black.")
+    roi: Literal["mask", "none"] = Field(
+        default="mask", description="mask: what lies outside the muscle becomes black."
+    )
     margin_mm: float = Field(default=2.0, ge=0, le=20, description="Kept around the mask, so that the fascia is seen.")
     margin_fraction: float = Field(default=0.05, ge=0, le=0.5, description="Margin of the letter-boxed crop.")
 
@@ -119,10 +132,11 @@ class ModelConfig(Config):
 class TabularConfig(Config):
     """How tables become numbers: means are agreed by federated sums, never by sharing rows."""
 
-    scaling: Literal["clinical_range", "minmax"] = Field(
-        default="clinical_range",
-        description="clinical_range: to [0, 1] over the study's low..high; minmax: over the smallest and largest training "
-        "value of all sites, which are values of single persons (Chen et al. 2025).",
+    scaling: Literal["standard", "clinical_range", "minmax"] = Field(
+        default="standard",
+        description="Of continuous features; binary ones stay 0/1. standard: by the training participants' mean and "
+        "standard deviation, agreed by federated sums; clinical_range: the study's low..high to [0, 1]; minmax: the "
+        "smallest and largest training value of all sites to [0, 1], which are values of single persons (Chen et al. 2025).",
     )
 
 
@@ -150,7 +164,8 @@ class TrainingConfig(Config):
     weight_decay: float = Field(default=0.01, ge=0, le=1)
     warmup_rounds: int = Field(default=1, ge=0, description="Linear warm-up, then cosine to zero over the study.")
     balance_classes: bool = Field(
-        default=True, description="Down-sample the larger class to parity, anew in each epoch, in the training loader only."
+        default=True,
+        description="Down-sample the larger class to parity, anew in each epoch, in the training loader only.",
     )
     seed: int = Field(default=1, ge=0)
 
@@ -206,7 +221,7 @@ class StudyConfig(Config):
         if len(set(self.model.modalities)) != len(self.model.modalities):
             raise ValueError("a modality is listed twice")
         if self.federation.strategy == "fedavg" and self.federation.proximal_mu:
-            raise ValueError("proximal_mu needs strategy = \"fedprox\"")
+            raise ValueError('proximal_mu needs strategy = "fedprox"')
         return self
 
     @property
@@ -265,7 +280,9 @@ def read_toml(path: Path) -> dict[str, Any]:
         return dict(json.loads(text)) if path.suffix == ".json" else tomllib.loads(text)
     except FileNotFoundError:
         raise ConfigError(f"{path}: there is no such file; name an existing TOML file") from None
-    except ValueError as error:  # of TOML, of JSON, of UTF-8
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read: {error.strerror}; name an existing TOML file") from None
+    except (ValueError, TypeError) as error:  # of TOML, of JSON, of UTF-8; JSON that is no table
         raise ConfigError(f"{path}: cannot be read: {error}") from None
 
 
@@ -301,5 +318,7 @@ def _known_keys(tree: Mapping[str, Any], kind: type[Config], place: tuple[str | 
         if isinstance(part, int):
             continue
         annotation = fields.model_fields[part].annotation
-        fields = next((a for a in (annotation, *getattr(annotation, "__args__", ())) if hasattr(a, "model_fields")), kind)
+        fields = next(
+            (a for a in (annotation, *getattr(annotation, "__args__", ())) if hasattr(a, "model_fields")), kind
+        )
     return list(fields.model_fields)

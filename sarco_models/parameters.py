@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
@@ -28,6 +29,11 @@ class Manifest:
 
     names: tuple[str, ...]
     shapes: tuple[tuple[int, ...], ...]
+
+    def __post_init__(self) -> None:
+        """One shape for each name."""
+        if len(self.names) != len(self.shapes):
+            raise ProtocolError(f"a manifest of {len(self.names)} names and {len(self.shapes)} shapes is damaged")
 
     @staticmethod
     def of(tensors: Mapping[str, Tensor]) -> Manifest:
@@ -75,9 +81,13 @@ class Parameters:
     @staticmethod
     def pack(tensors: Mapping[str, Tensor]) -> Parameters:
         """Copy named tensors into one vector."""
-        flat = [t.detach().reshape(-1) for t in tensors.values()]
-        vector = torch.cat(flat).to(torch.float32) if flat else torch.zeros(0)
-        return Parameters(Manifest.of(tensors), vector.numpy())
+        manifest = Manifest.of(tensors)
+        # NumPy asks the kernel for huge pages, torch does not: a fresh 114 MB vector costs a third of the time.
+        vector = np.empty(sum(manifest.sizes), dtype=np.float32)
+        with torch.no_grad():
+            for tensor, piece in zip(tensors.values(), _cut(vector, manifest), strict=True):
+                piece.copy_(tensor.reshape(-1))
+        return Parameters(manifest, vector)
 
     def load_into(self, tensors: Mapping[str, Tensor]) -> None:
         """Copy the vector into named tensors.
@@ -88,9 +98,8 @@ class Parameters:
         expected = Manifest.of(tensors)
         if expected != self.manifest:
             raise ProtocolError(_difference(self.manifest, expected))
-        flat = torch.from_numpy(self.vector) if self.vector.flags.writeable else torch.from_numpy(self.vector.copy())
         with torch.no_grad():
-            for tensor, piece in zip(tensors.values(), flat.split(self.manifest.sizes), strict=True):
+            for tensor, piece in zip(tensors.values(), self._pieces(), strict=True):
                 tensor.copy_(piece.view(tensor.shape))
 
     @cached_property
@@ -100,14 +109,18 @@ class Parameters:
 
     def save(self, path: Path) -> None:
         """Write a safetensors file of named tensors; atomic."""
-        pieces = torch.from_numpy(self.vector).split(self.manifest.sizes)
         named = {
             name: piece.view(shape).clone()
-            for name, piece, shape in zip(self.manifest.names, pieces, self.manifest.shapes, strict=True)
+            for name, piece, shape in zip(self.manifest.names, self._pieces(), self.manifest.shapes, strict=True)
         }
         partial = path.with_suffix(".partial")
         save_file(named, partial, metadata={"manifest": self.manifest.to_json()})
         partial.rename(path)
+
+    def _pieces(self) -> tuple[Tensor, ...]:
+        """The vector cut into its tensors; one that came over a network is read-only and copied first."""
+        vector = self.vector if self.vector.flags.writeable else self.vector.copy()
+        return _cut(vector, self.manifest)
 
     @staticmethod
     def load(path: Path, manifest: Manifest) -> Parameters:
@@ -120,9 +133,14 @@ class Parameters:
             named = load_file(path)
         except FileNotFoundError:
             raise WeightsError(f"{path}: no such file of parameters") from None
+        except SafetensorError as error:
+            raise WeightsError(f"{path}: not a safetensors file ({error})") from None
         if set(named) != set(manifest.names):
             raise WeightsError(f"{path}: {_difference(Manifest.of(named), manifest)}")
-        return Parameters.pack({name: named[name] for name in manifest.names})
+        parameters = Parameters.pack({name: named[name] for name in manifest.names})
+        if parameters.manifest != manifest:
+            raise WeightsError(f"{path}: {_difference(parameters.manifest, manifest)}")
+        return parameters
 
 
 def trained_tensors(net: nn.Module) -> dict[str, Tensor]:
@@ -136,6 +154,11 @@ def trained_tensors(net: nn.Module) -> dict[str, Tensor]:
 def all_tensors(net: nn.Module) -> dict[str, Tensor]:
     """Every parameter by name, trained or not."""
     return dict(net.named_parameters())
+
+
+def _cut(vector: NDArray[np.float32], manifest: Manifest) -> tuple[Tensor, ...]:
+    """Flat views of each tensor's numbers."""
+    return torch.from_numpy(vector).split(list(manifest.sizes))  # type: ignore[no-any-return, no-untyped-call]
 
 
 def _difference(got: Manifest, expected: Manifest) -> str:

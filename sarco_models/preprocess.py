@@ -17,8 +17,12 @@ from sarco_models.images import Frame
 Pixels = NDArray[np.uint8]
 Augment = Callable[[Pixels, np.random.Generator], Pixels]
 
-PREPROCESSING_VERSION = 1
+PREPROCESSING_VERSION = 2
 """Raise it when the same frame would give other pixels, so that no stale cache is read."""
+
+
+PLAUSIBLE_MM_PER_PIXEL = (0.005, 2.0)
+"""Beyond these no still of muscle is stored: the spacing was given in another unit."""
 
 
 def model_input(frame: Frame, mask: NDArray[np.bool_] | None, cfg: ImageConfig, file: str = "") -> Pixels:
@@ -34,8 +38,9 @@ def model_input(frame: Frame, mask: NDArray[np.bool_] | None, cfg: ImageConfig, 
         (size, size) grey values 0..255; divide by 255 for the network's [0, 1].
 
     Raises:
-        MissingSpacing: physical framing of a frame whose mm per pixel are unknown.
+        MissingSpacing: physical framing of a frame whose mm per pixel are unknown, or known and impossible.
     """
+    _check_spacing(frame, file)
     pixels = frame.pixels
     if cfg.framing != "paper" and mask is None:
         mask = np.ones(pixels.shape, dtype=np.bool_)
@@ -46,6 +51,15 @@ def model_input(frame: Frame, mask: NDArray[np.bool_] | None, cfg: ImageConfig, 
     if cfg.framing == "letterbox":
         return _letterboxed(pixels, mask, cfg)  # type: ignore[arg-type]
     return _resized(pixels, (cfg.size, cfg.size))
+
+
+def _check_spacing(frame: Frame, file: str) -> None:
+    low, high = PLAUSIBLE_MM_PER_PIXEL
+    if frame.mm_per_pixel and not all(low <= mm <= high for mm in frame.mm_per_pixel):
+        row, column = frame.mm_per_pixel
+        seen, expected = f"{row:g} x {column:g} mm per pixel", f"{low:g} to {high:g} mm"
+        remedy = "give the spacing in millimetres in calibration.csv, or export the frame again"
+        raise MissingSpacing([Finding("error", "spacing", file, seen, expected, remedy, field="mm_per_pixel")])
 
 
 def _grown(mask: NDArray[np.bool_], frame: Frame, cfg: ImageConfig) -> NDArray[np.bool_]:
@@ -117,6 +131,7 @@ def augmentation(cfg: AugmentationConfig) -> Augment:
             A.Affine(
                 translate_percent=(-cfg.shift, cfg.shift),
                 scale=(1 - cfg.scale, 1 + cfg.scale),
+                keep_ratio=True,  # thickness against width is what the eye goes by
                 rotate=(-cfg.rotate_degrees, cfg.rotate_degrees),
                 p=float(cfg.shift > 0 or cfg.scale > 0 or cfg.rotate_degrees > 0),
             ),

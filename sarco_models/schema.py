@@ -11,6 +11,7 @@ import hashlib
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 from pathlib import Path
 
 import numpy as np
@@ -28,12 +29,13 @@ _FIRST_ROW = 2  # as a spreadsheet counts: the header is row 1
 
 @dataclass(frozen=True)
 class Column:
-    """One number that a model sees: a continuous or binary feature, or one category of a categorical feature."""
+    """One number that a model sees: a continuous or binary feature, or one category of a categorical feature (0/1)."""
 
     name: str
     group: str
     low: float
     high: float
+    zero_one: bool
 
 
 def design_columns(features: Iterable[Feature]) -> tuple[Column, ...]:
@@ -41,9 +43,9 @@ def design_columns(features: Iterable[Feature]) -> tuple[Column, ...]:
     columns: list[Column] = []
     for f in features:
         if f.kind == "categorical":
-            columns += [Column(f"{f.name}={c}", f.group, 0.0, 1.0) for c in f.categories]
+            columns += [Column(f"{f.name}={c}", f.group, 0.0, 1.0, True) for c in f.categories]
         else:
-            columns.append(Column(f.name, f.group, f.low, f.high))
+            columns.append(Column(f.name, f.group, f.low, f.high, f.kind == "binary"))
     return tuple(columns)
 
 
@@ -53,12 +55,14 @@ class ParticipantTable:
 
     Attributes:
         ids: participant identifiers; they never leave the site.
+        rows: line of each participant, as a spreadsheet counts.
         labels: (participants,) 1 = positive, 0 = negative.
         values: (participants, columns) in the study's units, NaN where missing; see :func:`design_columns`.
         findings: warnings and notes; errors are raised instead.
     """
 
     ids: tuple[str, ...]
+    rows: tuple[int, ...]
     labels: NDArray[np.int8]
     values: NDArray[np.float64]
     findings: tuple[Finding, ...]
@@ -81,13 +85,13 @@ def read_participants(path: Path, study: StudyConfig) -> ParticipantTable:
         DataError: holds every error of the file: absent column, duplicate id, value that is no number or outside the
             plausible range, label other than 0 or 1.
     """
-    header, rows = _read_csv(path)
-    findings = _check_header(path.name, header, study)
+    header, rows, findings = _read_csv(path)
+    findings += _check_header(path.name, header, study)
     ids: list[str] = []
     labels: list[int] = []
     values: list[list[float]] = []
     first_row: dict[str, int] = {}
-    for number, row in enumerate(rows, start=_FIRST_ROW):
+    for number, row in rows:
         participant_id = row.get("participant_id", "").strip()
         findings += _check_id(path.name, number, participant_id, first_row)
         label, faults = _read_label(path.name, number, row.get(study.label.column, ""), study.label.column)
@@ -98,9 +102,11 @@ def read_participants(path: Path, study: StudyConfig) -> ParticipantTable:
         values.append(cells)
     if not rows:
         findings.append(Finding("error", "empty", path.name, "no rows", "one row per participant", "fill the table"))
-    _raise_errors(findings)
+    # An absent column is one fault, not one in every row.
+    _raise_errors(f for f in findings if f.row is None or f.field in ("", *header))
     table = np.array(values, dtype=np.float64).reshape(len(ids), -1)
-    return ParticipantTable(tuple(ids), np.array(labels, dtype=np.int8), table, tuple(findings))
+    lines = tuple(number for number, _ in rows)
+    return ParticipantTable(tuple(ids), lines, np.array(labels, dtype=np.int8), table, tuple(findings))
 
 
 def read_images(path: Path, participant_ids: Sequence[str]) -> tuple[tuple[ImageRow, ...], tuple[Finding, ...]]:
@@ -109,8 +115,8 @@ def read_images(path: Path, participant_ids: Sequence[str]) -> tuple[tuple[Image
     Raises:
         DataError: an absent column, an empty cell that is needed, or an image that is listed twice.
     """
-    header, rows = _read_csv(path)
-    findings = [
+    header, rows, findings = _read_csv(path)
+    findings += [
         Finding("error", "column", path.name, "absent", f"a column {c}", "add the column", field=c)
         for c in _REQUIRED_IMAGE_COLUMNS
         if c not in header
@@ -118,7 +124,7 @@ def read_images(path: Path, participant_ids: Sequence[str]) -> tuple[tuple[Image
     _raise_errors(findings)
     known, seen = set(participant_ids), dict[str, int]()
     images: list[ImageRow] = []
-    for number, row in enumerate(rows, start=_FIRST_ROW):
+    for number, row in rows:
         entry = ImageRow(number, row["image"].strip(), row["participant_id"].strip(), row.get("mask", "").strip())
         faults = _check_image_row(path.name, entry, known, seen)
         findings += faults
@@ -128,19 +134,46 @@ def read_images(path: Path, participant_ids: Sequence[str]) -> tuple[tuple[Image
     return tuple(images), tuple(findings)
 
 
+def people_without_images(participants: ParticipantTable, images: Iterable[ImageRow]) -> tuple[Finding, ...]:
+    """Notes on the people of participants.csv whom images.csv does not name."""
+    named = {image.participant_id for image in images}
+    seen, remedy = f"no row in {IMAGES_FILE}", "add the person's images; until then the model does without"
+    return tuple(
+        Finding("note", "one-table-only", PARTICIPANTS_FILE, seen, "at least one image", remedy, row, "participant_id")
+        for participant_id, row in zip(participants.ids, participants.rows, strict=True)
+        if participant_id not in named
+    )
+
+
 def fingerprint(path: Path) -> str:
     """SHA-256 of a file's content."""
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-def _read_csv(path: Path) -> tuple[list[str], list[dict[str, str]]]:
+def _read_csv(path: Path) -> tuple[list[str], list[tuple[int, dict[str, str]]], list[Finding]]:
+    """Header, rows with their numbers (blank rows count and are left out), and the rows with too many cells."""
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
-            reader = csv.DictReader(file, restval="")
-            rows = [{k: v or "" for k, v in row.items() if k is not None} for row in reader]
-            return [h.strip() for h in reader.fieldnames or []], rows
+            header, *lines = list(csv.reader(file, strict=True)) or [[]]
+        header = [h.strip() for h in header]
+        filled = [(number, cells) for number, cells in enumerate(lines, start=_FIRST_ROW) if any(map(str.strip, cells))]
+        rows = [(number, dict(zip_longest(header, cells[: len(header)], fillvalue=""))) for number, cells in filled]
+        remedy = "quote a cell that holds a comma, and write decimals with a point"
+        too_long = [
+            Finding(
+                "error", "cells", path.name, f"{len(cells)} cells", f"{len(header)} as in the header", remedy, number
+            )
+            for number, cells in filled
+            if any(map(str.strip, cells[len(header) :]))
+        ]
+        return header, rows, too_long
     except FileNotFoundError:
-        fault = Finding("error", "absent", path.name, "no such file", f"a table at {path}", "write it, or name another folder")
+        fault = Finding(
+            "error", "absent", path.name, "no such file", f"a table at {path}", "write it, or name another folder"
+        )
+    except OSError as error:
+        seen = error.strerror or "not readable"
+        fault = Finding("error", "absent", path.name, seen, f"a table at {path}", "write it, or name another folder")
     except UnicodeDecodeError:
         fault = Finding("error", "encoding", path.name, "not UTF-8", "UTF-8 text", "save it as 'CSV UTF-8'")
     except csv.Error as error:
@@ -162,15 +195,27 @@ def _check_header(file: str, header: Sequence[str], study: StudyConfig) -> list[
         near = difflib.get_close_matches(column, absent, n=1, cutoff=0.8)
         if near:
             findings.append(
-                Finding("error", "column", file, f"unknown column {column}", near[0], f"rename it to {near[0]}", field=column)
+                Finding(
+                    "error",
+                    "column",
+                    file,
+                    f"unknown column {column}",
+                    near[0],
+                    f"rename it to {near[0]}",
+                    field=column,
+                )
             )
             absent.remove(near[0])
         else:
             findings.append(
-                Finding("warning", "column", file, "unknown column", "a column of the study", "it is not read", field=column)
+                Finding(
+                    "warning", "column", file, "unknown column", "a column of the study", "it is not read", field=column
+                )
             )
     findings += [
-        Finding("warning", "column", file, "absent", "a column of the study", "counts as missing for everybody", field=c)
+        Finding(
+            "warning", "column", file, "absent", "a column of the study", "counts as missing for everybody", field=c
+        )
         for c in absent
     ]
     findings += [
@@ -186,7 +231,9 @@ def _check_id(file: str, row: int, participant_id: str, first_row: dict[str, int
     if participant_id in first_row:
         seen = f"the same id as row {first_row[participant_id]}"
         remedy = "one row per person: merge the rows or correct the id"
-        return [Finding("error", "duplicate-id", file, seen, "an id of its own", remedy, row=row, field="participant_id")]
+        return [
+            Finding("error", "duplicate-id", file, seen, "an id of its own", remedy, row=row, field="participant_id")
+        ]
     first_row[participant_id] = row
     return []
 
@@ -216,25 +263,31 @@ def _read_cells(
 
 def _read_cell(text: str, feature: Feature) -> tuple[list[float], tuple[str, str] | None]:
     """Values of one cell (one, or one per category), and what was expected and the remedy when it is wrong."""
-    width = len(feature.categories) or 1
-    missing = [math.nan] * width
+    missing = [math.nan] * (len(feature.categories) or 1)
     if not text:
         return missing, None
     if feature.kind == "categorical":
         if text in feature.categories:
             return [float(text == c) for c in feature.categories], None
-        return missing, (f"one of {', '.join(feature.categories)}", "correct it, or leave the cell empty")
+        return missing, (f"one of {', '.join(feature.categories)}", _CORRECT)
+    value, fault = _read_number(text, feature)
+    return [value], fault
+
+
+_CORRECT = "correct it, or leave the cell empty"
+
+
+def _read_number(text: str, feature: Feature) -> tuple[float, tuple[str, str] | None]:
     try:
         value = float(text)
     except ValueError:
-        return missing, ("a number with a decimal point", "correct it, or leave the cell empty")
+        return math.nan, ("a number with a decimal point", _CORRECT)
     if feature.kind == "binary" and value not in (0.0, 1.0):
-        return missing, ("0 or 1", "correct it, or leave the cell empty")
+        return math.nan, ("0 or 1", _CORRECT)
     if not feature.low <= value <= feature.high:
-        unit = f" {feature.unit}" if feature.unit else ""
-        limits = f"{feature.low:g} to {feature.high:g}{unit}"
-        return missing, (limits, "convert the column to this unit, correct the value, or leave the cell empty")
-    return [value], None
+        limits = f"{feature.low:g} to {feature.high:g} {feature.unit}".rstrip()
+        return math.nan, (limits, "convert the column to this unit, correct the value, or leave the cell empty")
+    return value, None
 
 
 def _check_image_row(file: str, entry: ImageRow, known: set[str], seen: dict[str, int]) -> list[Finding]:
@@ -242,13 +295,26 @@ def _check_image_row(file: str, entry: ImageRow, known: set[str], seen: dict[str
         return [Finding("error", "path", file, "empty", "a relative path", "fill it in", row=entry.row, field="image")]
     if entry.image in seen:
         same = f"the same image as row {seen[entry.image]}"
-        return [Finding("error", "duplicate-image", file, same, "each image once", "remove one", row=entry.row, field="image")]
+        return [
+            Finding(
+                "error", "duplicate-image", file, same, "each image once", "remove one", row=entry.row, field="image"
+            )
+        ]
     seen[entry.image] = entry.row
     if entry.participant_id not in known:
         remedy = f"the image is left out: add the person to {PARTICIPANTS_FILE} or correct the id"
         place = "an id that is not in the other table"
         return [
-            Finding("warning", "one-table-only", file, place, f"an id of {PARTICIPANTS_FILE}", remedy, entry.row, "participant_id")
+            Finding(
+                "warning",
+                "one-table-only",
+                file,
+                place,
+                f"an id of {PARTICIPANTS_FILE}",
+                remedy,
+                entry.row,
+                "participant_id",
+            )
         ]
     return []
 

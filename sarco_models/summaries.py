@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +19,7 @@ from sarco_models.errors import ProtocolError
 from sarco_models.schema import Column, design_columns
 
 Integers = NDArray[np.int64]
+Scaling = Literal["standard", "clinical_range", "minmax"]
 
 _STEPS = 1 << 20
 """Resolution: a feature's plausible range is divided into this many steps (one millionth of the range)."""
@@ -98,24 +100,26 @@ class TableScaling:
     high: NDArray[np.float64]
 
     @staticmethod
-    def agreed(moments: Moments, columns: Sequence[Column], *, minmax: bool) -> TableScaling:
+    def agreed(moments: Moments, columns: Sequence[Column], scaling: Scaling) -> TableScaling:
         """Scaling from the merged moments of all sites.
 
         Args:
             moments: over the training participants of every site.
             columns: of the study.
-            minmax: scale over the smallest and largest training value instead of the study's plausible range.
+            scaling: what becomes 0 and what becomes 1; see :class:`sarco_models.config.TabularConfig`. 0/1 columns and
+                columns without any spread keep the study's range.
         """
         low, high = _limits(columns)
-        fill = moments.mean(columns)
-        if minmax:
-            usable = moments.largest > moments.smallest
-            span = high - low
-            low, high = (
-                np.where(usable, low + moments.smallest / _STEPS * span, low),
-                np.where(usable, low + moments.largest / _STEPS * span, high),
-            )
-        return TableScaling(fill, low, high)
+        mean, deviation, span = moments.mean(columns), moments.standard_deviation(columns), high - low
+        graded = np.array([not c.zero_one for c in columns], dtype=np.bool_)
+        if scaling == "standard":
+            usable = graded & (deviation > 0)
+            low, high = np.where(usable, mean, low), np.where(usable, mean + deviation, high)
+        if scaling == "minmax":
+            usable = graded & (moments.largest > moments.smallest)
+            smallest, largest = low + moments.smallest / _STEPS * span, low + moments.largest / _STEPS * span
+            low, high = np.where(usable, smallest, low), np.where(usable, largest, high)
+        return TableScaling(mean, low, high)
 
     def __call__(self, table: NDArray[np.float64]) -> NDArray[np.float32]:
         """(participants, columns) in the study's units, NaN where missing -> scaled and complete."""
@@ -125,8 +129,7 @@ class TableScaling:
 
 def agreed_scaling(study: StudyConfig, moments: Moments) -> TableScaling:
     """The scaling that follows from a study and the moments of all its sites; the same on both sides of the wire."""
-    minmax = study.tabular.scaling == "minmax"
-    return TableScaling.agreed(moments, design_columns(study.features), minmax=minmax)
+    return TableScaling.agreed(moments, design_columns(study.features), study.tabular.scaling)
 
 
 def _limits(columns: Sequence[Column]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

@@ -168,7 +168,9 @@ class Reader:
         for start in range(0, len(order), cfg.batch_participants):
             chosen = order[start : start + cfg.batch_participants]
             images = [
-                rng.permutation(own)[: cfg.images_per_participant] if (own := self._images_of(people, i)).size else own
+                rng.permutation(own)[: cfg.images_per_participant]
+                if (own := self._images_of(people, int(i))).size
+                else own
                 for i in chosen
             ]
             yield self._batch(people, chosen, images, table, self._augmented(people, rng))
@@ -178,7 +180,7 @@ class Reader:
         table = self._table(people)
         for start in range(0, len(people), PREDICTION_PARTICIPANTS):
             chosen = np.arange(start, min(start + PREDICTION_PARTICIPANTS, len(people)))
-            images = [self._images_of(people, i) for i in chosen]
+            images = [self._images_of(people, int(i)) for i in chosen]
             yield self._batch(people, chosen, images, table, self._plain(people))
 
     def _images_of(self, people: People, i: int) -> NDArray[np.int64]:
@@ -259,7 +261,8 @@ class Reader:
         if self.model.frozen is None:
             raise ValueError("a study without images has no image part")
         with torch.inference_mode():
-            out: Tensor = self.model.frozen(torch.from_numpy(pixels)[:, None].float() / 255)
+            side = self.study.image.size  # without any image there is no shape to go by
+            out: Tensor = self.model.frozen(torch.from_numpy(pixels.reshape(-1, 1, side, side)).float() / 255)
         return out.clone()
 
 
@@ -330,5 +333,3 @@ def chained(epochs: Iterable[Iterable[Batch]]) -> Iterator[Batch]:
     """Batches of several epochs, one after another."""
     for epoch in epochs:
         yield from epoch
-
-

@@ -113,7 +113,7 @@ class Trained:
 
 @dataclass(frozen=True, eq=False)
 class Evaluate:
-    """Score these parameters; probabilities are corrected to ``prevalence``, that of all sites' training participants."""
+    """Score these parameters; probabilities are corrected to ``prevalence``, that of all training participants."""
 
     study: str
     setup: str
@@ -140,6 +140,11 @@ class Refused:
     site: str
     code: Code
 
+    def __post_init__(self) -> None:
+        """Nothing but a code of the closed set can be put in."""
+        if self.code not in list(Code):
+            raise ProtocolError("a refusal is a code of a closed set, never a text")
+
 
 Request = Describe | Setup | Train | Evaluate
 Reply = Described | Ready | Trained | Evaluated | Refused
@@ -165,6 +170,8 @@ class PackedArray(Array):
     Flower's own class copies every vector through ``np.save`` and ``np.load`` even when nothing leaves the process.
     """
 
+    __qualname__ = "Array"  # Flower writes the class's name into what it sends, and reads back only its own classes
+
     def __init__(self, vector: NDArray[Any]) -> None:
         """Wrap a vector without copying it; it must not be changed afterwards."""
         self.dtype = str(vector.dtype)
@@ -182,6 +189,10 @@ class PackedArray(Array):
     def numpy(self) -> NDArray[Any]:
         """The vector itself."""
         return self._vector
+
+    def __reduce__(self) -> tuple[type[Array], tuple[str, tuple[int, ...], str, bytes]]:
+        """Between processes it travels as Flower's own Array."""
+        return Array, (self.dtype, self.shape, self.stype, self.data)
 
 
 def encode(message: Request | Reply) -> RecordDict:
@@ -212,7 +223,7 @@ def decode(content: RecordDict, kind: type[T] | None = None) -> T:
         kind: what is expected; anything else is refused.
 
     Raises:
-        ProtocolError: a field is absent, has the wrong type, or the kind is unknown or another one.
+        ProtocolError: a field is absent, unknown or has the wrong type, or the kind is unknown or another one.
     """
     fields = content.config_records.get(_FIELDS)
     name = str(fields.get("kind")) if fields else "no kind"
@@ -221,9 +232,20 @@ def decode(content: RecordDict, kind: type[T] | None = None) -> T:
         raise ProtocolError(f"the message is {name!r}; expected {kind.__name__ if kind else 'a known kind'}")
     try:
         hints = typing.get_type_hints(cls)
-        return typing.cast(T, cls(**{f.name: _field(content, f.name, hints[f.name]) for f in dataclasses.fields(cls)}))
+        message = cls(**{f.name: _field(content, f.name, hints[f.name]) for f in dataclasses.fields(cls)})
     except (KeyError, TypeError, ValueError) as error:
-        raise ProtocolError(f"{name}: field {error} is absent or damaged: do both sides run the same version?") from None
+        raise ProtocolError(
+            f"{name}: field {error} is absent or damaged: do both sides run the same version?"
+        ) from None
+    unknown = sorted(_places(content) - _places(encode(message)))
+    if unknown:
+        raise ProtocolError(f"{name}: {unknown[0]} is not a field of it: do both sides run the same version?")
+    return typing.cast(T, message)
+
+
+def _places(content: RecordDict) -> set[str]:
+    """Every record, and every key in it."""
+    return {f"{name}.{key}" for name, record in content.items() for key in ("", *record)}
 
 
 def _field(content: RecordDict, name: str, kind: Any) -> Any:
@@ -232,7 +254,7 @@ def _field(content: RecordDict, name: str, kind: Any) -> Any:
         manifest = Manifest.from_json(str(fields[f"{name}.manifest"]))
         return Parameters(manifest, _vector(content.array_records[name][_PACKED]))
     if kind in _ARRAYS:
-        return kind(**{part: _vector(content.array_records[name][part]) for part in _ARRAYS[kind]})
+        return kind(**_integers({part: _vector(content.array_records[name][part]) for part in _ARRAYS[kind]}))
     if typing.get_origin(kind) is not None:
         return {str(key): float(typing.cast(float, value)) for key, value in content.metric_records[_METRICS].items()}
     value = fields[name]
@@ -240,9 +262,17 @@ def _field(content: RecordDict, name: str, kind: Any) -> Any:
         return float(value)
     if kind is Code:
         return Code(str(value))
-    if not isinstance(value, kind):
+    if not isinstance(value, kind) or isinstance(value, bool):
         raise TypeError(name)
     return value
+
+
+def _integers(arrays: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+    """Counts and sums are vectors of integers, all of one length."""
+    for part, array in arrays.items():
+        if array.dtype != np.int64 or array.ndim != 1 or len({a.shape for a in arrays.values()}) > 1:
+            raise TypeError(part)
+    return arrays
 
 
 def _vector(array: Array) -> NDArray[Any]:
@@ -278,4 +308,3 @@ def ask(request: Request, node_id: int, *, seconds: float, group: str = "") -> M
 def answer(reply: Reply, request: Message) -> Message:
     """A Flower message that answers ``request``."""
     return Message(encode(reply), reply_to=request)
-

@@ -35,12 +35,14 @@ class Federation:
         grid: Flower's, or one in this process.
         run: where everything is recorded.
         sites: node -> what the site said of itself.
+        absent: connected sites that take no part, and why.
         traffic: bytes down and up since the last record.
     """
 
     grid: Grid
     run: Run
     sites: dict[int, Described] = field(default_factory=dict)
+    absent: dict[str, str] = field(default_factory=dict)
     traffic: dict[str, int] = field(default_factory=lambda: {"bytes_down": 0, "bytes_up": 0})
 
     @property
@@ -111,7 +113,8 @@ def run_study(grid: Grid, run: Run) -> None:
         parameters = run.parameters_after(0)
         sites = {d.site: {"participants": d.participants, "training": d.training} for d in federation.sites.values()}
         start = {"sites": sites, "central": central.metrics(parameters) if central else {}, **_taken(federation)}
-        run.record(0, {"prevalence": federation.prevalence, "failures": {}, "seconds": 0.0, **start}, None)
+        start |= {"prevalence": federation.prevalence, "failures": federation.absent, "seconds": 0.0}
+        run.record(0, start, None)
     strategy = build_strategy(run.study)
     done = len(run.records()) - 1
     parameters = run.parameters_after(done)
@@ -144,10 +147,12 @@ def _agree(federation: Federation) -> tuple[TableScaling, Setup]:
         failures[f"node {node}"] = f"label rule {rule}; the study asks for {study.label.rule}"
     federation.sites = dict(sorted(described.items(), key=lambda item: item[1].site))
     _require_quorum(federation, len(described), failures, "describe")
+    federation.absent |= failures
     setup = Setup(study.digest, run.frozen, federation.moments)
     ready, failures = federation.ask(dict.fromkeys(federation.sites, setup), Ready)
     federation.sites = {n: d for n, d in federation.sites.items() if n in ready and ready[n].setup == setup.digest}
     _require_quorum(federation, len(federation.sites), failures, "setup")
+    federation.absent |= failures
     return agreed_scaling(study, federation.moments), setup
 
 

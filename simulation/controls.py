@@ -66,7 +66,7 @@ def _inputs(kind: str, train: TrainingPeople, study: StudyConfig):  # type: igno
     chosen = [i for i, c in enumerate(columns) if name == {"feature": c.name, "logistic": c.group}.get(what)]
     if not chosen:
         raise ConfigError(f"control {kind!r}: use prevalence, image_count, feature:NAME or logistic:GROUP of the study")
-    return _Inputs(chosen, TableScaling.agreed(Moments.of(train, columns, extremes=False), columns, minmax=False))
+    return _Inputs(chosen, TableScaling.agreed(Moments.of(train, columns, extremes=False), columns, "standard"))
 
 
 def _threshold(model: LogisticRegression, inputs: NDArray[np.floating], train: TrainingPeople) -> float | None:

@@ -22,7 +22,7 @@ from sarco_models.config import Config, Name, StudyConfig, load_config
 from sarco_models.errors import ConfigError
 from server.runs import write_json
 from simulation.flower import run_arm_on_flower
-from simulation.harness import CENTRAL, Arm, SiteFolder, compute_frozen, run_arm
+from simulation.harness import CENTRAL, Arm, SiteFolder, compute_frozen, prepare, run_arm
 from simulation.results import collect
 from simulation.synthetic import make_cohort
 
@@ -182,6 +182,16 @@ def run_experiment(experiment: Experiment, watch: Watch, command: str = "") -> P
     write_json(experiment.out / "results.json", results)
     watch(Status("statistics", 1, 1))
     return experiment.out / "results.json"
+
+
+def prepare_federated(experiment: Experiment, watch: Watch) -> Path:
+    """Make the hospitals and the run directory of the federated arm with the first seed; returns the directory."""
+    seed = experiment.config.seeds[0]
+    _make_hospitals(experiment, seed, watch)
+    arm = next((a for a in experiment.arms(seed) if a.name == "federated"), None)
+    if arm is None:
+        raise ConfigError(f"{experiment.config.name}: arms = {experiment.config.arms} has no federated arm: add it")
+    return prepare(arm).folder
 
 
 def _make_hospitals(experiment: Experiment, seed: int, watch: Watch) -> None:

@@ -1,9 +1,10 @@
 """A frame and its mask as the files a hospital has: DICOM, JPG; NIfTI, PNG, LabelMe. Bytes depend on content only."""
 
 import json
+import os
 from io import BytesIO
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from tempfile import mkstemp
 
 import numpy as np
 import SimpleITK as sitk
@@ -58,10 +59,14 @@ def png_mask_bytes(mask: NDArray[np.bool_]) -> bytes:
 def nifti_mask_bytes(mask: NDArray[np.bool_]) -> bytes:
     """Whole frame as ITK-SNAP saves a segmentation of a flat image: one slice of uint16 through ITK, label 1."""
     image = sitk.GetImageFromArray(mask[None].astype(np.uint16))
-    with TemporaryDirectory() as folder:  # ITK writes to paths only
-        path = Path(folder) / "mask.nii.gz"
-        sitk.WriteImage(image, str(path), useCompression=True, compressionLevel=4)
+    descriptor, name = mkstemp(suffix=".nii.gz")  # ITK writes to paths only
+    os.close(descriptor)
+    path = Path(name)
+    try:
+        sitk.WriteImage(image, name, useCompression=True, compressionLevel=4)
         return path.read_bytes()
+    finally:
+        path.unlink()
 
 
 def labelme_mask_bytes(mask: NDArray[np.bool_], image_path: str) -> bytes:

@@ -207,7 +207,7 @@ MISSING_BLOCKS: tuple[tuple[tuple[str, ...], float], ...] = (
 
 
 def median_deviation(table: pd.DataFrame) -> dict[str, dict[str, float]]:
-    """Class medians of a table against those printed, as a share of the printed one: how far a cohort is from Table 1."""
+    """Class medians of a table against those printed, as a share of the printed: how far a cohort is from Table 1."""
     deviation: dict[str, dict[str, float]] = {}
     for column in (c for c in ROWS if c in table):
         medians = table.groupby("sarcopenia")[column].median()

@@ -32,6 +32,7 @@ KNOWS_FLOWERS_PRIVATE_NAMES = {"simulation/grid.py", "simulation/flower.py"}
 NEVER_LOGGED = {"participant_id", "ids", "id_", "row", "rows", "pixels", "table", "labels", "image", "mask", "vector"}
 
 IMPORT_NAMES = {"pil": "pillow", "cv2": "opencv-python-headless", "sklearn": "scikit-learn", "grpc": "grpcio"}
+PIN_OR_COMMENT = r"(#.*|[\w.-]+==[\w.!]+)?"
 NOT_IMPORTED = {
     "torchvision": "timm imports it; torch and torchvision must come from one build",
     "pylibjpeg": "pydicom finds its decoders by itself",
@@ -72,7 +73,8 @@ def identifiers(node: ast.AST) -> set[str]:
 
 def none(faults: list[str]) -> None:
     """Fail with all faults, one on a line."""
-    assert not faults, "\n" + "\n".join(faults)
+    if faults:
+        pytest.fail("\n".join(faults), pytrace=False)
 
 
 # ---- who imports whom ------------------------------------------------------------------------------------------------
@@ -144,7 +146,7 @@ def test_every_public_name_says_what_it_is() -> None:
 
 
 def public_names(tree: ast.Module, module: str) -> Iterator[tuple[int, str, bool]]:
-    """Line, name, and whether it has a docstring: the module, its public classes and functions, their public methods."""
+    """Line, name and whether it has a docstring: of the module, its public classes, functions and methods."""
     yield 1, module, ast.get_docstring(tree) is not None
     for node in tree.body:
         if not isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef) or node.name.startswith("_"):
@@ -201,9 +203,11 @@ def test_log_lines_are_fixed_texts() -> None:
 def log_calls() -> Iterator[tuple[str, ast.Call]]:
     levels = {"debug", "info", "warning", "error", "exception", "critical"}
     for file, node in nodes(ast.Call):
-        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in levels:
-            if isinstance(node.func.value, ast.Name) and node.func.value.id in ("log", "logger", "logging"):
-                yield file, node
+        called = node.func if isinstance(node, ast.Call) else None
+        if not isinstance(called, ast.Attribute) or called.attr not in levels:
+            continue
+        if isinstance(called.value, ast.Name) and called.value.id in ("log", "logger", "logging"):
+            yield file, node
 
 
 def identifiers_of_arguments(call: ast.Call) -> set[str]:
@@ -251,7 +255,10 @@ def test_imports_are_declared_and_declared_packages_are_used() -> None:
     used = {IMPORT_NAMES.get(n, n).replace("_", "-") for n in theirs}
     none(
         [f"{name}: imported, and not among the dependencies in pyproject.toml" for name in sorted(used - declared())]
-        + [f"{name}: declared, neither imported nor explained" for name in sorted(declared() - used - set(NOT_IMPORTED))]
+        + [
+            f"{name}: declared, and neither imported nor explained"
+            for name in sorted(declared() - used - {*NOT_IMPORTED})
+        ]
         + [f"{name}: imported by now: no explanation is needed" for name in sorted(used & set(NOT_IMPORTED))]
     )
 
@@ -263,9 +270,9 @@ def test_every_dependency_is_pinned_and_explained() -> None:
     everything = declared().union(*(requirement_names(r) for r in extras.values()))  # type: ignore[attr-defined]
     readme = (ROOT / "README.md").read_text(encoding="utf-8").lower()
     none(
-        [f"{line}: a pin is a name and a version" for line in pins if not re.fullmatch(r"(#.*|[\w.-]+==[\w.!+-]+)?", line)]
+        [f"{line}: a pin is a name and a version" for line in pins if not re.fullmatch(PIN_OR_COMMENT, line)]
         + [f"{name}: not pinned in constraints.txt" for name in sorted(everything - pinned)]
-        + [f"{name}: not in the README's table of dependencies" for name in sorted(declared()) if f"`{name}`" not in readme]
+        + [f"{name}: not in the README's table" for name in sorted(declared()) if f"`{name}`" not in readme]
     )
 
 

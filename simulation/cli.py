@@ -1,0 +1,176 @@
+"""sarco-lab: synthetic hospitals, comparisons and their reports on one machine."""
+
+import shlex
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from sarco_models.errors import SarcoError
+
+app = typer.Typer(
+    name="sarco-lab",
+    help="Simulate a federation of hospitals on one machine. All people and images it makes are SYNTHETIC.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+console = Console()
+PROJECT = Path(__file__).resolve().parent.parent
+THREE_CENTERS = PROJECT / "configs" / "experiments" / "three_centers.toml"
+
+
+class Scale(StrEnum):
+    """Sizes of the synthetic hospitals."""
+
+    tiny = "tiny"
+    small = "small"
+    full = "full"
+
+
+class Preset(StrEnum):
+    """Ways of reading the paper's Table 1."""
+
+    paper_matched = "paper_matched"
+    table1_faithful = "table1_faithful"
+
+
+class EngineName(StrEnum):
+    """What carries the messages."""
+
+    inprocess = "inprocess"
+    flower = "flower"
+
+
+@contextmanager
+def edge() -> Iterator[None]:
+    """Errors that a user can mend are told without a traceback; the exit status is 1."""
+    try:
+        yield
+    except SarcoError as error:
+        lines = str(error).splitlines()
+        shown = lines[:20] + ([f"... and {len(lines) - 20} more"] if len(lines) > 20 else [])
+        Console(stderr=True).print("[bold red]error[/]", "\n".join(shown), highlight=False, markup=True, soft_wrap=True)
+        raise typer.Exit(1) from None
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option(help="Folder for everything that is made.")] = Path("demo"),
+    scale: Annotated[Scale, typer.Option(help="Size of the hospitals.")] = Scale.small,
+    seed: Annotated[int, typer.Option(help="Another seed is another set of people.")] = 1,
+) -> None:
+    """Make three hospitals, train together, apart and pooled, and write the report."""
+    run(THREE_CENTERS, out=out, engine=EngineName.inprocess, scale=scale, seed=[seed])
+
+
+@app.command("make-cohort")
+def make_cohort_command(
+    folder: Annotated[Path, typer.Argument(help="Gets one folder for each hospital and one for the coordinator.")],
+    scale: Annotated[Scale, typer.Option(help="tiny: for tests; small: a quarter; full: 584 people.")] = Scale.small,
+    seed: Annotated[int, typer.Option(help="Same seed, same bytes.")] = 1,
+    preset: Annotated[Preset, typer.Option()] = Preset.paper_matched,
+    central: Annotated[int | None, typer.Option(help="People in the central test cohort; 300, at tiny 24.")] = None,
+) -> None:
+    """Write three synthetic hospitals in the formats that hospitals have, and a central test cohort."""
+    from simulation.experiments import Status
+    from simulation.progress import shown
+    from simulation.synthetic import make_cohort
+
+    with edge(), shown(console) as watch:
+        made = make_cohort(
+            folder,
+            scale=scale.value,
+            seed=seed,
+            preset=preset.value,
+            central_participants=central,
+            progress=lambda done, total: watch(Status("making hospitals", done, total)),
+        )
+    for name, place in made.items():
+        console.print(f"{name:12} {place}", highlight=False)
+
+
+@app.command()
+def pretrain(
+    out: Annotated[Path, typer.Option(help="The safetensors file to write.")],
+    backbone: Annotated[str, typer.Option(help="Any ConvNeXt of timm.")] = "convnext_atto",
+    phantoms: Annotated[int | None, typer.Option(help="Rendered in all.", min=1000)] = None,
+    epochs: Annotated[int | None, typer.Option(min=1)] = None,
+) -> None:
+    """Train a backbone on rendered phantoms, as the shipped weights were."""
+    from simulation.pretrain import Pretraining, pretrain as train_backbone
+
+    changes = {"backbone": backbone, "phantoms": phantoms, "epochs": epochs}
+    with edge():
+        cfg = Pretraining(**{k: v for k, v in changes.items() if v is not None})  # type: ignore[arg-type]
+        r2 = train_backbone(cfg, out, workers=2, tell=_say())
+    for target, value in r2.items():
+        console.print(f"R2 on held-out phantoms, {target:16} {value:5.2f}", highlight=False)
+    console.print(f"weights: {out}", highlight=False)
+
+
+@app.command()
+def run(
+    experiment: Annotated[Path, typer.Argument(help="An experiment file, such as configs/experiments/three_centers.toml.")],
+    out: Annotated[Path, typer.Option(help="Folder for everything that is made; the same command completes it.")],
+    engine: Annotated[EngineName, typer.Option(help="flower: Flower's own simulation engine.")] = EngineName.inprocess,
+    scale: Annotated[Scale | None, typer.Option(help="Instead of the experiment's scale.")] = None,
+    seed: Annotated[list[int] | None, typer.Option(help="Instead of the experiment's seeds; may be repeated.")] = None,
+) -> None:
+    """Run an experiment, or go on with one that was interrupted, and write its report."""
+    from server.report import write_report
+    from simulation.experiments import Experiment, run_experiment, with_scale
+    from simulation.progress import shown
+
+    with edge():
+        changes = with_scale(scale.value if scale else None, seed or [])
+        loaded = Experiment.load(experiment, out, engine.value, changes)
+        with shown(console) as watch:
+            run_experiment(loaded, watch, command=shlex.join(["sarco-lab", *sys.argv[1:]]))
+        page = write_report(out)
+    from server.results import read_results
+    from simulation.summary import summary
+
+    console.print(summary(read_results(out)))
+    console.print(f"report: {page.resolve()}", highlight=False, soft_wrap=True)
+
+
+@app.command()
+def report(folder: Annotated[Path, typer.Argument(help="A folder with results.json.")]) -> None:
+    """Draw the figures and the report again from the results."""
+    from server.report import write_report
+
+    with edge():
+        page = write_report(folder)
+    console.print(f"report: {page.resolve()}", highlight=False, soft_wrap=True)
+
+
+@app.command()
+def prepare(
+    experiment: Annotated[Path, typer.Argument(help="An experiment file.")],
+    out: Annotated[Path, typer.Option(help="As for run.")],
+    scale: Annotated[Scale | None, typer.Option(help="Instead of the experiment's scale.")] = None,
+) -> None:
+    """Make the hospitals and the run directory of the federated arm, for `flwr run` to be started by hand."""
+    from simulation.experiments import Experiment, prepare_federated, with_scale
+    from simulation.progress import shown
+
+    with edge():
+        loaded = Experiment.load(experiment, out, "flower", with_scale(scale.value if scale else None, []))
+        with shown(console) as watch:
+            folder = prepare_federated(loaded, watch)
+    console.print(f"run directory: {folder.resolve()}", highlight=False, soft_wrap=True)
+    console.print(f"start it:      flwr run {PROJECT} --run-config 'run-dir=\"{folder.resolve()}\"'", highlight=False)
+
+
+def _say() -> Callable[[str], None]:
+    return lambda text: console.print(text, highlight=False)
+
+
+if __name__ == "__main__":
+    app()

@@ -1,0 +1,363 @@
+"""The real ServerApp loop and ClientApp on a grid in this process: truths of federated learning, and its failures."""
+
+import csv
+import json
+import math
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from flwr.app import Message
+
+import client.app
+import client.tasks
+from client.workspace import Site
+from sarco_models import wire
+from sarco_models.config import StudyConfig
+from sarco_models.errors import QuorumLost, RunError
+from sarco_models.fusion import FusionNet
+from sarco_models.parameters import Parameters, trained_tensors
+from sarco_models.schema import design_columns
+from sarco_models.summaries import Moments, agreed_scaling
+from sarco_models.training import Batch, Reader
+from sarco_models.wire import Code, Evaluate, Refused, Train, Trained
+from server.runs import Run
+from simulation.grid import InProcessGrid
+from simulation.harness import Arm, SiteFolder, open_sites, prepare, run_arm, train_in_process
+
+STUDY: dict[str, Any] = {
+    "name": "falls",
+    "title": "Falls within a year, from a questionnaire and a gait test of our own",
+    "label": {"column": "fell", "rule": "self_report"},
+    "features": [
+        {"name": "fear_score", "group": "questionnaire", "low": 0, "high": 40},
+        {"name": "lives_alone", "group": "questionnaire", "kind": "binary"},
+        {"name": "step_length_cm", "group": "walking", "unit": "cm", "low": 10, "high": 120},
+        {"name": "aid", "group": "walking", "kind": "categorical", "categories": ["none", "stick", "frame"]},
+    ],
+    "model": {"modalities": ["questionnaire", "walking"], "hidden_units": 16},
+    "training": {"local_epochs": 2, "learning_rate": 0.01, "batch_participants": 8},
+    "federation": {"rounds": 3, "min_sites": 4, "round_deadline_s": 60},
+}
+
+
+def study(**changes: dict[str, Any]) -> StudyConfig:
+    tree = {key: {**value, **changes.get(key, {})} if key in changes else value for key, value in STUDY.items()}
+    return StudyConfig.model_validate_json(json.dumps(tree))
+
+
+def write_site(folder: Path, people: int, seed: int) -> SiteFolder:
+    rng = np.random.default_rng(seed)
+    folder.mkdir(parents=True)
+    with (folder / "participants.csv").open("w", newline="") as file:
+        rows = csv.writer(file)
+        rows.writerow(["participant_id", "fell", "fear_score", "lives_alone", "step_length_cm", "aid"])
+        for i in range(people):
+            fell = int(i % 5 < 2)
+            fear = "" if rng.random() < 0.1 else round(float(np.clip(rng.normal(15 + 8 * fell, 5), 0, 40)), 2)
+            step = round(float(np.clip(rng.normal(65 - 10 * fell, 9), 10, 120)), 2)
+            rows.writerow([f"p{i}", fell, fear, int(rng.random() < 0.4), step, rng.choice(["none", "stick", "frame"])])
+    return SiteFolder(folder.name, folder, "self_report")
+
+
+@pytest.fixture()
+def arm(tmp_path: Path) -> Callable[..., Arm]:
+    """An arm on ``sites`` hospitals of 40 people each."""
+
+    def make(name: str = "federated", sites: int = 4, folder: str = "run", **changes: dict[str, Any]) -> Arm:
+        data = tmp_path / "data"
+        hospitals = []
+        for k in range(sites):
+            place = data / f"site{k}"
+            hospitals.append(
+                write_site(place, 40, seed=k) if not place.exists() else SiteFolder(place.name, place, "self_report")
+            )
+        central = data / "central"
+        if not central.exists():
+            write_site(central, 60, seed=99)
+        needed = {"federation": {"min_sites": sites if name == "federated" else 1, **changes.pop("federation", {})}}
+        return Arm(name, study(**needed, **changes), tuple(hospitals), central, tmp_path / "cache", tmp_path / folder)
+
+    return make
+
+
+def final(arm: Arm) -> np.ndarray:
+    run = Run.open(arm.folder)
+    return Parameters.load(arm.folder / "model.safetensors", run.manifest).vector
+
+
+def test_four_sites_with_a_schema_of_their_own_train_a_tables_only_study(arm: Callable[..., Arm]) -> None:
+    about = run_arm(arm())
+    run = Run.open(arm().folder)
+    assert about["trained_on"] == ["site0", "site1", "site2", "site3"]
+    assert about["participants"] == 4 * 24  # 60 % of 40 at every site
+    assert [r["round"] for r in run.records()] == [0, 1, 2, 3]
+    assert all(set(r["sites"]) == {"site0", "site1", "site2", "site3"} for r in run.records())
+    losses = [r["central"]["loss"] for r in run.records()]
+    assert losses[-1] < losses[0]
+    assert run.records()[-1]["central"]["auc"] > 0.8
+
+
+def test_describe_agrees_on_the_pooled_mean(arm: Callable[..., Arm]) -> None:
+    """What the sites agree on equals what pooled rows would give, bit for bit."""
+    federated = arm()
+    run_arm(federated)
+    scaling = Run.open(federated.folder).released["scaling"]  # type: ignore[index]
+    pooled = open_sites(replace(federated, name="pooled"))[0]
+    moments = Moments.of(pooled.split.train, design_columns(pooled.study.features), extremes=False)
+    assert scaling["fill"] == agreed_scaling(federated.study, moments).fill.tolist()
+
+
+def plain_loop(site: Site, start: Parameters, moments: Moments) -> np.ndarray:
+    """Central training written out in plain PyTorch, with nothing of the federation but the batches."""
+    cfg, net = site.study.training, site.model.net
+    reader = Reader.of(site.model, agreed_scaling(site.study, moments), site.study)
+    start.load_into(trained_tensors(net))
+    for round_ in range(1, site.study.federation.rounds + 1):
+        seed = client.tasks._seed(site, round_)
+        rng = np.random.default_rng([seed, 1])
+        batches: list[Batch] = [b for _ in range(cfg.local_epochs) for b in reader.batches(site.split.train, rng)]
+        optimizer = torch.optim.AdamW(net.parameters(), lr=cfg.learning_rate, weight_decay=cfg.weight_decay)
+        net.train()
+        torch.manual_seed(seed)
+        for step, batch in enumerate(batches):
+            done = round_ - 1 + (step + 1) / len(batches)
+            share = (done - 1 - 1 / len(batches)) / (site.study.federation.rounds - 1)
+            factor = done if done <= 1 else 0.5 * (1 + math.cos(math.pi * share))
+            optimizer.param_groups[0]["lr"] = cfg.learning_rate * factor
+            optimizer.zero_grad()
+            torch.nn.functional.binary_cross_entropy_with_logits(net(batch.inputs), batch.labels).backward()
+            optimizer.step()
+    return Parameters.pack(trained_tensors(net)).vector
+
+
+def test_one_site_fedavg_equals_central_training(arm: Callable[..., Arm]) -> None:
+    one = arm(sites=1)
+    run_arm(one)
+    run = Run.open(one.folder)
+    site = open_sites(one)[0]
+    moments = Moments.of(site.split.train, design_columns(site.study.features), extremes=False)
+    expected = plain_loop(site, run.parameters_after(0), moments)
+    np.testing.assert_allclose(final(one), expected, rtol=0, atol=1e-6)
+
+
+def test_a_round_is_the_average_weighted_by_participants(arm: Callable[..., Arm], tmp_path: Path) -> None:
+    write_site(tmp_path / "data" / "site0", 90, seed=0)
+    federated = arm(sites=2, federation={"rounds": 1})
+    run = prepare(federated)
+    replies: list[Trained] = []
+    sites = open_sites(federated)
+
+    def spy(site: Site, request: wire.Request) -> wire.Reply:
+        reply = client.tasks.handle(site, request)
+        if isinstance(reply, Trained):
+            replies.append(reply)
+        return reply
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(client.app, "handle", spy)
+        train_in_process(run, sites)
+    weights = np.array([r.participants for r in replies], dtype=np.float64)
+    assert weights.tolist() == [54, 24]
+    expected = sum(w * r.parameters.vector.astype(np.float64) for w, r in zip(weights / weights.sum(), replies, strict=True))
+    np.testing.assert_allclose(final(federated), expected, atol=1e-6)
+
+
+def test_pooled_arm_holds_everybody_on_the_side_of_the_split_where_they_are(arm: Callable[..., Arm]) -> None:
+    federated = arm()
+    prepare(federated)
+    sites = open_sites(federated)
+    prepare(pooled := arm("pooled", folder="pooled"))
+    together = open_sites(pooled)[0].split
+    for part in ("train", "validation", "test"):
+        apart = {(s.name, i) for s in sites for i in getattr(s.split, part).ids}
+        people = getattr(together, part)
+        assert {(people.cohort.sites[m], people.cohort.ids[m]) for m in people.members} == apart
+
+
+def test_same_seed_same_model_other_seed_other_model(arm: Callable[..., Arm]) -> None:
+    first, again, other = arm(folder="a"), arm(folder="b"), arm(folder="c", training={**STUDY["training"], "seed": 2})
+    for each in (first, again, other):
+        run_arm(each)
+    assert np.array_equal(final(first), final(again))
+    assert not np.array_equal(final(first), final(other))
+
+
+def test_an_interrupted_run_ends_with_the_same_model(arm: Callable[..., Arm]) -> None:
+    whole, broken = arm(folder="whole"), arm(folder="broken")
+    run_arm(whole)
+    write = Run.record
+
+    def dies_after_round_two(run: Run, round_: int, *rest: Any) -> None:
+        write(run, round_, *rest)
+        if round_ == 2:
+            raise KeyboardInterrupt
+
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(Run, "record", dies_after_round_two)
+        run_arm(broken)
+    assert not (broken.folder / "model.json").exists()
+    run_arm(broken)
+    assert np.array_equal(final(whole), final(broken))
+
+
+Change = Callable[[Trained], wire.Reply]
+
+
+def poisoned(vector: np.ndarray) -> np.ndarray:
+    changed = vector.copy()
+    changed[7] = np.nan
+    return changed
+
+
+FAULTS: dict[str, tuple[Change, str]] = {
+    "nan": (lambda r: replace(r, parameters=Parameters(r.parameters.manifest, poisoned(r.parameters.vector))), "not finite"),
+    "round": (lambda r: replace(r, round=r.round - 1), "answers for round"),
+    "weight": (lambda r: replace(r, participants=10**6), "weight of 1000000"),
+    "name": (lambda r: replace(r, site="site3"), "in the name of site3"),
+    "metric": (lambda r: replace(r, metrics={"loss": math.inf}), "metric loss is not finite"),
+    "refusal": (lambda r: Refused(r.site, Code.TASK_NOT_ALLOWED), "refused: task_not_allowed"),
+    "kind": (lambda r: wire.Ready(r.site, "x"), "answered Ready instead of Trained"),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_one_sites_fault_costs_its_own_contribution_only(arm: Callable[..., Arm], fault: str) -> None:
+    change, reason = FAULTS[fault]
+    federated = arm(federation={"rounds": 2, "min_sites": 3})
+
+    def sabotaged(site: Site, request: wire.Request) -> wire.Reply:
+        reply = client.tasks.handle(site, request)
+        return change(reply) if isinstance(reply, Trained) and site.name == "site1" else reply
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(client.app, "handle", sabotaged)
+        run_arm(federated)
+    for record in Run.open(federated.folder).records()[1:]:
+        assert set(record["sites"]) == {"site0", "site2", "site3"}
+        assert reason in record["failures"]["site1"]
+    assert np.isfinite(final(federated)).all()
+
+
+def test_losing_the_quorum_stops_the_run_and_says_how_to_go_on(arm: Callable[..., Arm]) -> None:
+    federated = arm()
+
+    def silent(site: Site, request: wire.Request) -> wire.Reply:
+        if isinstance(request, Train) and request.round == 2 and site.name == "site1":
+            return Refused(site.name, Code.INTERNAL)
+        return client.tasks.handle(site, request)
+
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(QuorumLost, match=r"round 2: 3 sites .* site1: refused: internal"):
+        patch.setattr(client.app, "handle", silent)
+        run_arm(federated)
+    run_arm(federated)  # the site is mended: the same call goes on from round 1
+    assert len(Run.open(federated.folder).records()) == 4
+
+
+def test_a_site_refuses_a_study_that_it_has_not_approved(arm: Callable[..., Arm]) -> None:
+    federated = arm()
+    prepare(federated)
+    site = open_sites(federated)[0]
+    before = Parameters.pack(trained_tensors(site.model.net)).vector
+    request = Train("0" * 64, "setup", 1, Parameters.pack(trained_tensors(site.model.net)))
+    assert client.tasks.handle(site, request) == Refused("site0", Code.STUDY_NOT_APPROVED)
+    assert np.array_equal(before, Parameters.pack(trained_tensors(site.model.net)).vector)
+    assert not site.state.exists()
+
+
+def test_an_exception_at_a_site_leaves_as_a_code_without_its_text(arm: Callable[..., Arm]) -> None:
+    federated = arm()
+    run = prepare(federated)
+    secret = "cannot open PATIENT_JOHN_DOE.dcm"
+
+    def breaks(site: Site) -> wire.Reply:
+        raise OSError(secret)
+
+    seen: list[Message] = []
+
+    class ListeningGrid(InProcessGrid):
+        def pull_messages(self, message_ids: Any) -> Any:
+            seen.extend(found := list(super().pull_messages(message_ids)))
+            return found
+
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(QuorumLost) as raised:
+        patch.setattr(client.tasks, "describe", breaks)
+        patch.setattr("simulation.harness.InProcessGrid", ListeningGrid)
+        train_in_process(run, open_sites(federated))
+    assert seen
+    assert all(not m.has_error() and secret not in repr(m.content) for m in seen)
+    assert secret not in str(raised.value)
+    assert "refused: internal" in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("people", "code"), [("few", "too_few_participants"), ("one class", "one_class_only")], ids=["few", "one-class"]
+)
+def test_a_site_with_too_few_people_or_one_class_takes_no_part(arm: Callable[..., Arm], people: str, code: str) -> None:
+    federated = arm(federation={"min_sites": 3, "rounds": 1})
+    table = federated.sites[2].data / "participants.csv"
+    lines = table.read_text().splitlines()
+    kept = lines[:12] if people == "few" else [lines[0], *(line for line in lines[1:] if line.split(",")[1] == "0")]
+    table.write_text("\n".join(kept) + "\n")
+    run_arm(federated)
+    run = Run.open(federated.folder)
+    assert set(run.records()[1]["sites"]) == {"site0", "site1", "site3"}
+    assert code in json.dumps(run.records()[0]["failures"])
+
+
+def test_a_site_asks_again_for_a_setup_that_it_does_not_have(arm: Callable[..., Arm]) -> None:
+    federated = arm()
+    run = prepare(federated)
+    site = open_sites(federated)[0]
+    request = Evaluate(run.study.digest, "never sent", 3, 0.4, run.parameters_after(0))
+    assert client.tasks.handle(site, request) == Refused("site0", Code.SETUP_NEEDED)
+
+
+def test_a_site_in_a_new_process_still_knows_its_setup(arm: Callable[..., Arm]) -> None:
+    federated = arm()
+    run_arm(federated)
+    about = json.loads((federated.folder / "model.json").read_text())
+    fresh = open_sites(federated)[0]
+    digest = next(fresh.state.glob("setup-*.npz")).stem.removeprefix("setup-")
+    reader = fresh.reader(digest)
+    assert reader is not None
+    assert reader.scaling.fill.tolist() == about["scaling"]["fill"]
+
+
+def test_fedprox_stays_closer_to_the_global_model_than_fedavg(arm: Callable[..., Arm]) -> None:
+    runs = {}
+    for name, changes in (("fedavg", {}), ("fedprox", {"strategy": "fedprox", "proximal_mu": 10.0})):
+        each = arm(folder=name, federation={"rounds": 1, **changes})
+        run_arm(each)
+        start = Run.open(each.folder).parameters_after(0).vector
+        runs[name] = float(np.linalg.norm(final(each) - start))
+    assert runs["fedprox"] < runs["fedavg"]
+
+
+def test_a_run_directory_of_another_study_is_refused(arm: Callable[..., Arm]) -> None:
+    prepare(arm())
+    with pytest.raises(RunError, match="holds a run of study"):
+        prepare(arm(federation={"rounds": 7}))
+
+
+def test_a_study_file_changed_after_the_start_is_noticed(arm: Callable[..., Arm]) -> None:
+    folder = prepare(arm()).folder
+    text = (folder / "study.json").read_text()
+    (folder / "study.json").write_text(text.replace('"learning_rate": 0.01', '"learning_rate": 0.02'))
+    with pytest.raises(RunError, match="was changed after the run began"):
+        Run.open(folder)
+
+
+def test_only_what_trains_travels_every_round(arm: Callable[..., Arm]) -> None:
+    federated = arm()
+    run_arm(federated)
+    run = Run.open(federated.folder)
+    net: FusionNet = run.model.net
+    numbers = sum(p.numel() for p in net.parameters())
+    record = run.records()[1]
+    assert numbers * 4 * 4 <= record["bytes_up"] < numbers * 4 * 4 + 10_000
+    assert numbers * 4 * 4 <= record["bytes_down"] < numbers * 4 * 4 + 10_000
