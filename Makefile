@@ -20,7 +20,7 @@ EXTRAS := .[dev,flower-simulation]
 PINS   := $(shell cat pyproject.toml constraints.txt | cksum | tr ' ' '-')-$(TORCH)
 STAMP  := $(abspath $(VENV))/.installed-$(PINS)
 
-CHECKS := "ruff format --check --quiet ." "ruff check ." "mypy" "lint-imports" \
+CHECKS := "ruff format --check --output-format concise ." "ruff check --output-format concise ." "mypy" "lint-imports" \
     "python -m pip check --disable-pip-version-check" "python -m pytest -q tests/test_architecture.py"
 
 # An environment that several checkouts share runs the code of this one.

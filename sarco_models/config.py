@@ -32,7 +32,7 @@ DENIED = (
     "l3_smi",
     "skeletal_muscle_index",
 )
-"""Whatever defines sarcopenia is never an input: a column whose name holds one of these is refused (SCIENCE 1.6, I18)."""
+"""What defines sarcopenia is never an input: a column whose name holds one of these is refused (SCIENCE 1.6, I18)."""
 
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]*$")]
 Fraction = Annotated[float, Field(ge=0, lt=1)]
@@ -136,7 +136,7 @@ class TabularConfig(Config):
         default="standard",
         description="Of continuous features; binary ones stay 0/1. standard: by the training participants' mean and "
         "standard deviation, agreed by federated sums; clinical_range: the study's low..high to [0, 1]; minmax: the "
-        "smallest and largest training value of all sites to [0, 1], which are values of single persons (Chen et al. 2025).",
+        "smallest and largest training value of all sites, values of single persons, to [0, 1] (Chen et al. 2025).",
     )
 
 

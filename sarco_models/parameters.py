@@ -168,7 +168,8 @@ def _difference(got: Manifest, expected: Manifest) -> str:
         return (
             f"parameters do not fit the model: absent {absent[:3]}, unexpected {extra[:3]}; another study or version?"
         )
-    for name, a, b in zip(got.names, got.shapes, expected.shapes, strict=True):
-        if a != b:
-            return f"parameter {name} has shape {a}; the model needs {b}: another study or version?"
-    return "parameters come in another order than the model's"
+    if got.names != expected.names:
+        return "parameters come in another order than the model's: another study or version?"
+    pairs = zip(got.names, got.shapes, expected.shapes, strict=True)
+    name, shape, needed = next((name, a, b) for name, a, b in pairs if a != b)
+    return f"parameter {name} has shape {shape}; the model needs {needed}: another study or version?"

@@ -156,6 +156,8 @@ def _read_csv(path: Path) -> tuple[list[str], list[tuple[int, dict[str, str]]], 
         with path.open(newline="", encoding="utf-8-sig") as file:
             header, *lines = list(csv.reader(file, strict=True)) or [[]]
         header = [h.strip() for h in header]
+        if len(header) == 1 and ";" in header[0]:
+            raise csv.Error("cells divided by semicolons")
         filled = [(number, cells) for number, cells in enumerate(lines, start=_FIRST_ROW) if any(map(str.strip, cells))]
         rows = [(number, dict(zip_longest(header, cells[: len(header)], fillvalue=""))) for number, cells in filled]
         remedy = "quote a cell that holds a comma, and write decimals with a point"

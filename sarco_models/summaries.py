@@ -80,9 +80,10 @@ class Moments:
     def standard_deviation(self, columns: Sequence[Column]) -> NDArray[np.float64]:
         """(columns,) standard deviations in the study's units, over count; 0 where nobody has a value."""
         low, high = _limits(columns)
-        count = np.maximum(self.count, 1)
-        variance = self.squares / count - (self.total / count) ** 2
-        return np.asarray(np.sqrt(np.maximum(variance, 0)) / _STEPS * (high - low), dtype=np.float64)
+        sums = zip(self.count.tolist(), self.total.tolist(), self.squares.tolist(), strict=True)
+        # In whole numbers of any size, so that a column without spread has a deviation of exactly 0.
+        variance = [(n * squares - total**2) / max(n, 1) ** 2 for n, total, squares in sums]
+        return np.asarray(np.sqrt(variance) / _STEPS * (high - low), dtype=np.float64)
 
 
 @dataclass(frozen=True, eq=False)

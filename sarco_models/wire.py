@@ -195,6 +195,14 @@ class PackedArray(Array):
         return Array, (self.dtype, self.shape, self.stype, self.data)
 
 
+def array_record(vectors: Mapping[str, NDArray[Any]]) -> ArrayRecord:
+    """A record of vectors that are not copied; given arrays at once, Flower's constructor makes its own of them."""
+    record = ArrayRecord()
+    for name, vector in vectors.items():
+        record[name] = PackedArray(vector)
+    return record
+
+
 def encode(message: Request | Reply) -> RecordDict:
     """Turn a request or reply into Flower's records."""
     fields: dict[str, str | int | float] = {"kind": type(message).__name__}
@@ -203,10 +211,9 @@ def encode(message: Request | Reply) -> RecordDict:
         value = getattr(message, field.name)
         if isinstance(value, Parameters):
             fields[f"{field.name}.manifest"] = value.manifest.to_json()
-            records[field.name] = ArrayRecord({_PACKED: PackedArray(value.vector)})
+            records[field.name] = array_record({_PACKED: value.vector})
         elif type(value) in _ARRAYS:
-            arrays = {name: PackedArray(getattr(value, name)) for name in _ARRAYS[type(value)]}
-            records[field.name] = ArrayRecord(typing.cast(dict[str, Array], arrays))
+            records[field.name] = array_record({name: getattr(value, name) for name in _ARRAYS[type(value)]})
         elif isinstance(value, Mapping):
             records[_METRICS] = MetricRecord({name: float(v) for name, v in value.items()})
         else:

@@ -38,6 +38,7 @@ class Preset(StrEnum):
 
     paper_matched = "paper_matched"
     table1_faithful = "table1_faithful"
+    as_printed = "as_printed"
 
 
 class EngineName(StrEnum):

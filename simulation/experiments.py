@@ -35,8 +35,8 @@ class CohortConfig(Config):
     """Synthetic hospitals to make: one set for each seed of the experiment."""
 
     scale: Literal["tiny", "small", "full"] = "small"
-    preset: Literal["paper_matched", "table1_faithful"] = "paper_matched"
-    central_participants: int | None = Field(default=None, ge=2, description="300; at scale tiny 24.")
+    preset: Literal["paper_matched", "table1_faithful", "as_printed"] = "paper_matched"
+    central_participants: int | None = Field(default=None, ge=6, description="300; at scale tiny 24.")
     width_px: int = Field(default=224, ge=32)
 
 

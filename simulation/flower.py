@@ -1,8 +1,9 @@
 """An arm on Flower's own simulation engine: the same apps, started by ``flwr run``, their sites in Ray's processes.
 
 Nothing is shared with another run: a SuperLink of our own on a free port of this machine, its settings and its log in
-the arm's folder, its working directory empty (Ray puts that directory before the app, so that code lying there would
-run instead: docs/sharp-edges.md), every call home switched off, and every process gone at the end, however it ends.
+the arm's folder, its working directory empty (Ray puts that directory before the app: code lying there would run
+instead), every call home switched off, and every process gone at the end, however it ends. The same by hand:
+docs/how-to/run-with-flower.md.
 """
 
 import contextlib
@@ -37,6 +38,7 @@ NO_CALLS_HOME: Mapping[str, str] = {
     "FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION": "1",
     "RAY_USAGE_STATS_ENABLED": "0",
 }
+RUN_LOG = "run.log"
 _CONNECTION = "arm"
 _START_S, _CALL_S, _STOP_S = 120.0, 180.0, 5.0
 _LOG_LINES = 15
@@ -239,14 +241,17 @@ def _wait(flower: Flower, run: Run, number: str) -> None:
 def _require_alive(flower: Flower, run: Run, number: str) -> None:
     state = flower.call("ls", _CONNECTION, "--run-id", number)["runs"][0]
     if str(state["status"]).startswith("finished") and not run.released:
+        ended = f"{state['status']} ({state['status-details']})"
         raise RunError(
-            f"{run.folder}: the run ended on Flower's engine as {state['status']} ({state['status-details']}): mend "
-            f"what its log says and run the same command again. Its last lines:\n{_run_log(flower, number)}"
+            f"{run.folder}: the run ended on Flower's engine as {ended}: mend what {flower.home / RUN_LOG} says and "
+            f"run the same command again. Its last lines:\n{_run_log(flower, number)}"
         )
 
 
 def _run_log(flower: Flower, number: str) -> str:
-    return _last_lines(flower.text("log", number, _CONNECTION, "--show"))
+    text = flower.text("log", number, _CONNECTION, "--show")
+    write_text(flower.home / RUN_LOG, text)
+    return _last_lines(text)
 
 
 def _last_lines(text: str) -> str:
@@ -257,16 +262,20 @@ def _last_lines(text: str) -> str:
 def _stop(process: subprocess.Popen[bytes], groups: set[int]) -> None:
     """Ask the SuperLink to end, which ends what it started; what is left after a while is killed by process group."""
     groups = groups | _groups_below(process.pid)
-    deadline = time.monotonic() + _STOP_S
     process.terminate()
     try:
-        while time.monotonic() < deadline and (process.poll() is None or _living(groups)):
-            time.sleep(0.1)
+        _wait_for_end(process, groups)
     finally:  # also when Ctrl-C is pressed again
         for group in groups:
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(group, signal.SIGKILL)
-        process.wait()
+        _wait_for_end(process, groups)
+
+
+def _wait_for_end(process: subprocess.Popen[bytes], groups: set[int]) -> None:
+    deadline = time.monotonic() + _STOP_S
+    while time.monotonic() < deadline and (process.poll() is None or _living(groups)):
+        time.sleep(0.1)
 
 
 def _groups_below(pid: int) -> set[int]:

@@ -37,18 +37,23 @@ class Pretraining:
 
     Attributes:
         backbone: timm's name.
-        image: framing and size of the network's input.
+        image: framing of the network's input.
+        sizes: pixels along the input's side; the first epochs see the smallest alone, the last ones all of them, so
+            that the weights serve any size between.
         phantoms: rendered in all; a tenth of them is held out.
-        epochs: passes over the others.
+        epochs: passes over the others at the smallest size.
+        mixed_epochs: further passes, each batch at a size drawn at random.
         batch: phantoms in a step.
         learning_rate: largest; one cycle of cosine after a short warm-up.
         seed: of phantoms and weights.
     """
 
     backbone: str = "convnext_atto"
-    image: ImageConfig = ImageConfig(size=96)
+    image: ImageConfig = ImageConfig()
+    sizes: tuple[int, ...] = (96, 160, 224)
     phantoms: int = 16_000
-    epochs: int = 6
+    epochs: int = 4
+    mixed_epochs: int = 1
     batch: int = 48
     learning_rate: float = 2e-3
     seed: int = 7
@@ -58,11 +63,11 @@ def pretrain(cfg: Pretraining, out: Path, workers: int, tell: Callable[[str], No
     """Render, train and write half-precision weights of the backbone.
 
     Returns:
-        R2 on held-out phantoms, by target.
+        R2 on held-out phantoms at the smallest size, by target.
     """
     tell(f"rendering {cfg.phantoms} phantoms")
     pixels, targets = render_phantoms(cfg, workers)
-    held_out = int(len(pixels) * _HELD_OUT)
+    held_out = int(len(targets) * _HELD_OUT)
     mean, deviation = targets[held_out:].mean(axis=0), targets[held_out:].std(axis=0)
     scaled = torch.from_numpy(((targets - mean) / deviation).astype(np.float32))
     with torch.random.fork_rng(devices=[]):
@@ -70,57 +75,70 @@ def pretrain(cfg: Pretraining, out: Path, workers: int, tell: Callable[[str], No
         backbone = build_backbone(cfg.backbone, "all")
         net = nn.Sequential(backbone.frozen, backbone.trained, nn.Linear(backbone.width, len(TARGETS)))
         net = net.to(memory_format=torch.channels_last)
-        _train(net, torch.from_numpy(pixels[held_out:]), scaled[held_out:], cfg, tell)
-    predicted = _predict(net, torch.from_numpy(pixels[:held_out]))
+        _train(net, [torch.from_numpy(p[held_out:]) for p in pixels], scaled[held_out:], cfg, tell)
+    predicted = _predict(net, torch.from_numpy(pixels[0][:held_out]))
     error = ((predicted - scaled[:held_out]) ** 2).mean(dim=0)
     r2 = {name: float(1 - e / v) for name, e, v in zip(TARGETS, error, scaled[:held_out].var(dim=0), strict=True)}
     _save(cfg, backbone.trained, out, r2)
     return r2
 
 
-def render_phantoms(cfg: Pretraining, workers: int) -> tuple[NDArray[np.uint8], NDArray[np.float64]]:
-    """(phantoms, size, size) network inputs and (phantoms, targets); block k depends on the seed and k alone."""
+def render_phantoms(cfg: Pretraining, workers: int) -> tuple[list[NDArray[np.uint8]], NDArray[np.float64]]:
+    """Network inputs, (phantoms, size, size) for each size, and (phantoms, targets).
+
+    Block k depends on the seed and k alone.
+    """
     blocks = range(-(-cfg.phantoms // _BLOCK))
     with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
         made = list(pool.map(_render_block, [cfg] * len(blocks), blocks))
-    pixels, targets = (np.concatenate(parts) for parts in zip(*made, strict=True))
-    return pixels[: cfg.phantoms], targets[: cfg.phantoms]
+    inputs = [np.concatenate([pixels[k] for pixels, _ in made])[: cfg.phantoms] for k in range(len(cfg.sizes))]
+    return inputs, np.concatenate([targets for _, targets in made])[: cfg.phantoms]
 
 
-def _render_block(cfg: Pretraining, block: int) -> tuple[NDArray[np.uint8], NDArray[np.float64]]:
+def _render_block(cfg: Pretraining, block: int) -> tuple[list[NDArray[np.uint8]], NDArray[np.float64]]:
     rng = np.random.default_rng([cfg.seed, block])
     device = list(DEVICES)[block % len(DEVICES)]  # one device a block: its speckle is made once
-    pixels, targets = [], []
+    framings = [cfg.image.model_copy(update={"size": size}) for size in sorted(cfg.sizes)]
+    inputs: list[list[NDArray[np.uint8]]] = [[] for _ in framings]
+    targets = []
     for _ in range(_BLOCK):
         image = render(random_subject(rng), rng, device=device)
         frame = Frame(image.pixels, (image.mm_per_pixel, image.mm_per_pixel), device, (0, 0), image.pixels.shape)
-        pixels.append(model_input(frame, image.mask, cfg.image))
+        for made, framing in zip(inputs, framings, strict=True):
+            made.append(model_input(frame, image.mask, framing))
         truth: dict[str, Any] = {**vars(image.truth), "echo_intensity": image.echo_intensity}
         targets.append([truth[name] for name in TARGETS])
-    return np.array(pixels), np.array(targets)
+    return [np.array(made) for made in inputs], np.array(targets)
 
 
-def _train(net: nn.Module, pixels: torch.Tensor, targets: torch.Tensor, cfg: Pretraining, tell: Callable[[str], None]) -> None:
-    steps = cfg.epochs * (len(pixels) // cfg.batch)
+def _train(
+    net: nn.Module, inputs: list[torch.Tensor], targets: torch.Tensor, cfg: Pretraining, tell: Callable[[str], None]
+) -> None:
+    epochs = cfg.epochs + cfg.mixed_epochs
+    steps = epochs * (len(targets) // cfg.batch)
     optimizer = torch.optim.AdamW(net.parameters(), lr=cfg.learning_rate, weight_decay=0.05)
     rate = torch.optim.lr_scheduler.OneCycleLR(optimizer, cfg.learning_rate, total_steps=steps + 1, pct_start=0.1)
     net.train()
-    for epoch in range(cfg.epochs):
+    for epoch in range(epochs):
         total = 0.0
-        order = torch.randperm(len(pixels))
+        order = torch.randperm(len(targets))
         for start in range(0, len(order) - cfg.batch + 1, cfg.batch):
             chosen = order[start : start + cfg.batch]
-            images = _changed(pixels[chosen])
-            optimizer.zero_grad(set_to_none=True)
-            with torch.autocast("cpu", torch.bfloat16):
-                predicted = net(images)
-            loss = nn.functional.smooth_l1_loss(predicted.float(), targets[chosen])
-            loss.backward()  # type: ignore[no-untyped-call]
-            nn.utils.clip_grad_norm_(net.parameters(), 1.0)
-            optimizer.step()
+            which = 0 if epoch < cfg.epochs else int(torch.randint(len(inputs), (1,)))
+            total += _step(net, optimizer, _changed(inputs[which][chosen]), targets[chosen])
             rate.step()
-            total += float(loss.detach())
-        tell(f"epoch {epoch + 1} of {cfg.epochs}: loss {total / (len(order) // cfg.batch):.4f}")
+        tell(f"epoch {epoch + 1} of {epochs}: loss {total / (len(order) // cfg.batch):.4f}")
+
+
+def _step(net: nn.Module, optimizer: torch.optim.Optimizer, images: torch.Tensor, targets: torch.Tensor) -> float:
+    optimizer.zero_grad(set_to_none=True)
+    with torch.autocast("cpu", torch.bfloat16):
+        predicted = net(images)
+    loss = nn.functional.smooth_l1_loss(predicted.float(), targets)
+    loss.backward()  # type: ignore[no-untyped-call]
+    nn.utils.clip_grad_norm_(net.parameters(), 1.0)
+    optimizer.step()
+    return float(loss.detach())
 
 
 def _changed(pixels: torch.Tensor) -> torch.Tensor:
@@ -148,8 +166,9 @@ def _save(cfg: Pretraining, trained: nn.Module, out: Path, r2: dict[str, float])
         "source": "SYNTHETIC ultrasound phantoms, sarco-lab pretrain",
         "backbone": cfg.backbone,
         "image": cfg.image.model_dump_json(),
+        "sizes": str(cfg.sizes),
         "phantoms": str(cfg.phantoms),
-        "epochs": str(cfg.epochs),
+        "epochs": f"{cfg.epochs} + {cfg.mixed_epochs} mixed",
         "seed": str(cfg.seed),
         **{f"r2_{name}": f"{value:.3f}" for name, value in r2.items()},
     }

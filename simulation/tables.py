@@ -122,7 +122,8 @@ def target_quantiles(center: Center, preset: Preset, column: str) -> PerClass[Kn
         healthy = middle + (healthy - middle) * preset.lab_separation
         sarcopenia = middle + (sarcopenia - middle) * preset.lab_separation
     shift = center.shifts.get(column, 0.0)
-    return PerClass(_knots(healthy + shift), _knots(sarcopenia + shift))
+    # A shift lowers the whole column, but no analyser reports values near zero: the minimum falls to 40 % at most.
+    return PerClass(*(_knots(np.maximum(q + shift, 0.4 * q[0])) for q in (healthy, sarcopenia)))
 
 
 def with_missing(table: pd.DataFrame, num_participants: int, rng: np.random.Generator) -> pd.DataFrame:

@@ -1,0 +1,288 @@
+"""A study file is either exactly what it says, or refused with the place, the value and the way out."""
+
+import datetime
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from sarco_models.config import DENIED, StudyConfig, load_config, load_study, merged
+from sarco_models.errors import ConfigError
+from tests.sites import STUDY, study
+
+SHIPPED = Path(__file__).parents[2] / "configs" / "study.toml"
+MINIMAL = """
+name = "s"
+title = "S"
+[label]
+column = "frail"
+rule = "r"
+[[features]]
+name = "age_years"
+group = "clinical"
+unit = "years"
+low = 18
+high = 110
+[model]
+modalities = ["clinical"]
+"""
+
+Load = Callable[..., StudyConfig]
+
+
+@pytest.fixture
+def load(tmp_path: Path) -> Load:
+    """Loads a study file of this text."""
+
+    def from_text(text: str, name: str = "study.toml") -> StudyConfig:
+        path = tmp_path / name
+        path.write_text(text, encoding="utf-8")
+        return load_study(path)
+
+    return from_text
+
+
+def refusal(load: Load, text: str, name: str = "study.toml") -> str:
+    with pytest.raises(ConfigError) as error:
+        load(text, name)
+    assert name in str(error.value)
+    return str(error.value)
+
+
+# ---- the shipped study -----------------------------------------------------------------------------------------------
+
+
+def test_the_shipped_study_is_the_papers() -> None:
+    """8 clinical and 14 laboratory features (SCIENCE 1.6, I1), every continuous one with its unit and range."""
+    shipped = load_study(SHIPPED)
+    groups = [f.group for f in shipped.features]
+    assert (groups.count("clinical"), groups.count("lab"), len(groups)) == (8, 14, 22)
+    assert shipped.uses_images
+    assert shipped.inputs == shipped.features
+    assert all(f.unit and f.low < f.high for f in shipped.features if f.kind == "continuous")
+    assert (shipped.model.hidden_units, shipped.model.dropout, shipped.model.tabular) == (128, 0.5, "joint")
+
+
+def test_no_shipped_feature_defines_the_label() -> None:
+    shipped = load_study(SHIPPED)
+    names = {f.name for f in shipped.features}
+    assert not names & {shipped.label.column, *shipped.label.reference_columns}
+    assert not [n for n in names for part in DENIED if part in n]
+    assert all(any(part in c for part in DENIED) for c in shipped.label.reference_columns if c != "asmi_device")
+
+
+# ---- the digest ------------------------------------------------------------------------------------------------------
+
+
+def test_digest_is_of_what_the_file_says_not_of_how_it_is_written(load: Load) -> None:
+    """Order of tables and keys, comments and 18 for 18.0 change nothing."""
+    other = """
+    title = "S"  # a comment
+    name = "s"
+    [model]
+    modalities = ["clinical"]
+    [label]
+    rule = "r"
+    column = "frail"
+    [[features]]
+    high = 110.0
+    low = 18.0
+    unit = "years"
+    group = "clinical"
+    name = "age_years"
+    """
+    assert load(MINIMAL).digest == load(other).digest
+    assert len(load(MINIMAL).digest) == 64
+
+
+def test_stating_a_default_is_the_same_study(load: Load) -> None:
+    assert load(MINIMAL).digest == load(MINIMAL + '[split]\ntrain = 0.6\n[image]\nframing = "physical"').digest
+
+
+def test_digest_does_not_depend_on_the_format(load: Load) -> None:
+    """A study written as JSON, as the run directory keeps it, is the same study."""
+    toml = load(MINIMAL)
+    assert load(toml.model_dump_json(), "study.json").digest == toml.digest
+
+
+def leaves(tree: Any, place: tuple[str | int, ...] = ()) -> Iterator[tuple[tuple[str | int, ...], Any]]:
+    children = tree.items() if isinstance(tree, dict) else enumerate(tree) if isinstance(tree, list) else None
+    if children is None:
+        yield place, tree
+        return
+    for key, child in children:
+        yield from leaves(child, (*place, key))
+
+
+def put(tree: Any, place: tuple[str | int, ...], value: Any) -> Any:
+    tree = json.loads(json.dumps(tree))
+    below = tree
+    for key in place[:-1]:
+        below = below[key]
+    below[place[-1]] = value
+    return tree
+
+
+def others(value: Any) -> list[Any]:
+    """Values to try in the place of this one."""
+    if isinstance(value, bool):
+        return [not value]
+    if isinstance(value, int | float):
+        return [value + 1, value * 0.5 + 0.01, value - 1]
+    words = ["fedavg", "letterbox", "none", "per_group", "minmax", "sensitivity", "head", "binary", "continuous", "lab"]
+    return [f"{value}x" if value else "x", *words, 0.5]
+
+
+def valid(tree: Any) -> StudyConfig | None:
+    try:
+        return StudyConfig.model_validate_json(json.dumps(tree))
+    except ValidationError:
+        return None
+
+
+def test_any_changed_value_changes_the_digest() -> None:
+    """Every leaf of the tree, one at a time: what two hospitals could disagree about is in the digest."""
+    tree = json.loads(study(model={"modalities": ["clinical"]}, federation={"strategy": "fedprox"}).model_dump_json())
+    original = valid(tree)
+    assert original
+    unchanged = []
+    for place, value in leaves(tree):
+        changed = [c for new in others(value) if new != value and (c := valid(put(tree, place, new)))]
+        if not changed or changed[0].digest == original.digest:
+            unchanged.append(place)
+    assert unchanged == [("features", 2, "kind")]  # a kind with categories can be nothing else
+
+
+def test_order_of_features_is_part_of_the_study() -> None:
+    """Columns of the table follow it, so two orders are two studies."""
+    assert study().digest != study(features=STUDY["features"][::-1]).digest
+
+
+# ---- what is refused -------------------------------------------------------------------------------------------------
+
+FAULTS = {
+    "typo in a key": ("[training]\nlocal_epoch = 2", ["training.local_epoch", "did you mean local_epochs"]),
+    "typo in a table": ("[trainning]\nseed = 1", ["trainning", "unknown key", "did you mean training"]),
+    "unlike any key": ("[split]\nxyz = 1", ["split.xyz", "unknown key", "known here: train, validation"]),
+    "too large": ("[image]\nsize = 4096", ["image.size = 4096", "less than or equal to 1024"]),
+    "too small": ("[federation]\nrounds = 0", ["federation.rounds = 0", "greater than or equal to 1"]),
+    "no such choice": ('[image]\nframing = "square"', ["image.framing = 'square'", "'letterbox' or 'paper'"]),
+    "text for a number": ('[image]\nsize = "48"', ["image.size = '48'", "valid integer"]),
+    "fraction for a count": ("[federation]\nrounds = 2.5", ["federation.rounds = 2.5", "valid integer"]),
+    "number for a text": ("[image]\nroi = 1", ["image.roi = 1", "'mask' or 'none'"]),
+    "number for a switch": ("[training]\nbalance_classes = 1", ["training.balance_classes = 1", "valid boolean"]),
+    "value for a table": ("image = 3", ["image = 3", "should be an object"]),
+    "not a number": ("[training]\nlearning_rate = nan", ["training.learning_rate", "finite"]),
+    "infinite": ("[federation]\nround_deadline_s = inf", ["federation.round_deadline_s", "finite"]),
+    "nobody to test on": ("[split]\ntrain = 0.9\nvalidation = 0.1", ["split", "train + validation must be below 1"]),
+    "proximal term without FedProx": ("[federation]\nproximal_mu = 0.1", ["proximal_mu", 'strategy = "fedprox"']),
+    "a date": ("[evaluation]\nhistogram_bins = 2026-01-01", ["date", "write dates and times as text"]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_wrong_study_file_names_place_value_and_way_out(load: Load, fault: str) -> None:
+    addition, expected = FAULTS[fault]
+    # A key of the whole study has to stand above the tables.
+    message = refusal(load, MINIMAL + addition if addition.startswith("[") else addition + "\n" + MINIMAL)
+    assert not [words for words in expected if words not in message], message
+
+
+FEATURE_FAULTS = {
+    "feature listed twice": ('name = "age_years"\ngroup = "lab"', ["feature age_years is listed twice"]),
+    "no group": ('name = "x"', ["features.1.group", "this key is missing; add it"]),
+    "empty range": ('name = "x"\ngroup = "g"\nlow = 2\nhigh = 1', ["features.1", "low 2.0 must be below high 1.0"]),
+    "infinite range": ('name = "x"\ngroup = "g"\nhigh = inf', ["features.1.high", "finite"]),
+    "one category": ('name = "x"\ngroup = "g"\nkind = "categorical"\ncategories = ["a"]', ["at least two different"]),
+    "categories of a number": ('name = "x"\ngroup = "g"\ncategories = ["a", "b"]', ["only a categorical feature"]),
+    "typo in a feature": ('name = "x"\ngroup = "g"\nunits = "m"', ["features.1.units", "did you mean unit"]),
+    "name with a space": ('name = "x y"\ngroup = "g"', ["features.1.name = 'x y'", "pattern"]),
+    "the label": ('name = "frail"\ngroup = "g"', ["frail defines the label", "remove it"]),
+}
+
+
+@pytest.mark.parametrize("fault", FEATURE_FAULTS)
+def test_a_wrong_feature_is_refused_with_its_place(load: Load, fault: str) -> None:
+    addition, expected = FEATURE_FAULTS[fault]
+    message = refusal(load, f"{MINIMAL}[[features]]\n{addition}")
+    assert not [words for words in expected if words not in message], message
+
+
+@pytest.mark.parametrize("part", DENIED)
+def test_what_defines_sarcopenia_can_never_be_an_input(load: Load, part: str) -> None:
+    """SCIENCE 1.6, I18 and section 5, pitfall 5: chair stand alone has an AUC of .84."""
+    message = refusal(load, f'{MINIMAL}[[features]]\nname = "x_{part}_1"\ngroup = "clinical"')
+    assert f"x_{part}_1 defines the label ({part})" in message
+    assert "remove it" in message
+
+
+def test_a_reference_column_can_never_be_an_input(load: Load) -> None:
+    """Whatever the name: the study's own reference columns are on the deny-list too."""
+    text = MINIMAL.replace('rule = "r"', 'rule = "r"\nreference_columns = ["frailty_index"]')
+    message = refusal(load, f'{text}[[features]]\nname = "frailty_index"\ngroup = "clinical"')
+    assert "frailty_index defines the label" in message
+
+
+def test_a_modality_without_features_is_refused_and_the_known_ones_are_said(load: Load) -> None:
+    message = refusal(load, MINIMAL.replace('["clinical"]', '["clinical", "lab"]'))
+    assert "modality lab is not one of: image, clinical" in message
+    assert "a modality is listed twice" in refusal(load, MINIMAL.replace('["clinical"]', '["image", "image"]'))
+
+
+def test_a_missing_table_is_named(load: Load) -> None:
+    message = refusal(load, MINIMAL.replace('[model]\nmodalities = ["clinical"]', ""))
+    assert "model: this key is missing; add it" in message
+
+
+def test_all_faults_are_told_at_once(load: Load) -> None:
+    message = refusal(load, MINIMAL + "[image]\nsize = 1\nwindow_mm = 1\n[training]\nsed = 1")
+    assert len(message.splitlines()) == 3
+
+
+def test_text_that_is_no_toml_is_refused_with_the_line(load: Load) -> None:
+    assert "line 2" in refusal(load, 'name = "s"\ntitle = s\n')
+    assert "cannot be read" in refusal(load, "[1, 2]", "study.json")
+
+
+def test_a_file_that_cannot_be_opened_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"nowhere\.toml: there is no such file; name an existing TOML file"):
+        load_study(tmp_path / "nowhere.toml")
+    with pytest.raises(ConfigError, match="name an existing TOML file"):
+        load_study(tmp_path)
+    (tmp_path / "latin1.toml").write_bytes(b'title = "Universit\xe4t"')
+    with pytest.raises(ConfigError, match=r"latin1\.toml: cannot be read"):
+        load_study(tmp_path / "latin1.toml")
+
+
+# ---- the tree --------------------------------------------------------------------------------------------------------
+
+
+def test_a_study_cannot_be_changed_after_it_was_read(load: Load) -> None:
+    with pytest.raises(ValidationError, match="frozen"):
+        load(MINIMAL).training.seed = 2  # type: ignore[misc]
+
+
+def test_changes_are_laid_over_a_file_and_checked_like_it(tmp_path: Path) -> None:
+    path = tmp_path / "study.toml"
+    path.write_text(MINIMAL + "[training]\nseed = 3\nlocal_epochs = 2")
+    changed = load_config(path, StudyConfig, {"training": {"seed": 4}})
+    assert (changed.training.seed, changed.training.local_epochs) == (4, 2)
+    with pytest.raises(ConfigError, match="did you mean seed"):
+        load_config(path, StudyConfig, {"training": {"sede": 4}})
+    with pytest.raises(ConfigError, match="write dates and times as text"):
+        load_config(path, StudyConfig, {"title": datetime.date(2026, 1, 1)})
+
+
+def test_merging_changes_neither_tree() -> None:
+    tree, changes = {"a": {"x": 1, "y": [1, 2]}, "b": 1}, {"a": {"y": [3]}, "c": 2}
+    assert merged(tree, changes) == {"a": {"x": 1, "y": [3]}, "b": 1, "c": 2}
+    assert tree == {"a": {"x": 1, "y": [1, 2]}, "b": 1}
+
+
+def test_inputs_are_the_features_of_the_modalities_in_the_studys_order() -> None:
+    assert [f.name for f in study(model={"modalities": ["lab"]}).inputs] == ["albumin_g_per_l", "hba1c_percent"]
+    assert study().groups == ("clinical", "lab")
+    assert not study().uses_images
