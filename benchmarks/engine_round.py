@@ -77,10 +77,17 @@ def main() -> None:
             marks.append(time.perf_counter())
             run.record(round_, {"failures": {}}, parameters)
             marks.append(time.perf_counter())
-            for name, a, b in (("ask", 0, 1), ("check", 1, 2), ("aggregate", 2, 3), ("round", 0, 3), ("checkpoint", 3, 4)):
+            for name, a, b in (
+                ("ask", 0, 1),
+                ("check", 1, 2),
+                ("aggregate", 2, 3),
+                ("round", 0, 3),
+                ("checkpoint", 3, 4),
+            ):
                 times[name].append(1000 * (marks[b] - marks[a]))
     for name, values in times.items():
-        print(f"{name:11} median {statistics.median(values[2:]):7.1f} ms   (min {min(values[2:]):.1f}, max {max(values[2:]):.1f})")
+        steady = sorted(values[2:])
+        print(f"{name:11} median {statistics.median(steady):7.1f} ms   (min {steady[0]:.1f}, max {steady[-1]:.1f})")
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ from pathlib import Path
 from flwr.app import Context, Message
 from flwr.clientapp import ClientApp
 
-from client.tasks import handle
+from client.tasks import handle, place_of
 from client.workspace import Site, open_site
 from sarco_models import wire
 from sarco_models.errors import ConfigError, SarcoError
@@ -38,10 +38,10 @@ def _reply(message: Message, context: Context, site_of: SiteOf) -> Reply:
     try:
         return handle(site_of(context), wire.decode(message.content))
     except SarcoError as error:
-        log.error("the site cannot answer: %s", error)
+        log.error("the site cannot answer: %s", type(error).__name__)
         return Refused("", Code.BAD_REQUEST)
-    except Exception:
-        log.exception("the site cannot answer")
+    except Exception as error:
+        log.error("the site cannot answer: %s", place_of(error))
         return Refused("", Code.INTERNAL)
 
 

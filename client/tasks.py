@@ -1,7 +1,9 @@
 """What a hospital does when it is asked: policy first, then the work, and a coded refusal instead of an error text."""
 
 import logging
+import traceback
 from collections.abc import Mapping
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -48,33 +50,46 @@ log = logging.getLogger(__name__)
 
 
 def handle(site: Site, request: Request) -> Reply:
-    """Answer one request. Errors leave as codes; their text stays in the hospital's own log."""
+    """Answer one request. Errors leave as codes; what a hospital's log says of them names no file and no person."""
     try:
         check(request, site.policy)
         torch.set_num_threads(site.threads)
-        match request:
-            case Describe():
-                return describe(site)
-            case Setup():
-                site.keep(request)
-                return Ready(site.name, request.digest)
-            case Train():
-                return train(site, request)
-            case Evaluate():
-                return evaluate(site, request)
+        return _work(site, request)
     except Refusal as refusal:
         log.warning("refused: %s", refusal)
-        return Refused(site.name, refusal.code)
+        code = refusal.code
     except ProtocolError as error:
         log.warning("bad request: %s", error)
-        return Refused(site.name, Code.BAD_REQUEST)
+        code = Code.BAD_REQUEST
     except DataError as error:
-        log.error("the site's data are not usable: %s", error)
-        return Refused(site.name, Code.DATA_FAULT)
-    except Exception:
-        # The edge of the hospital: whatever went wrong, its text must not travel (FLOWER 1.3, PHI leak).
-        log.exception("the request failed")
-        return Refused(site.name, Code.INTERNAL)
+        rules = ", ".join(sorted({f.rule for f in error.findings}))
+        log.error("%d faults in the site's data (%s): run sarco-site check-data", len(error.findings), rules)
+        code = Code.DATA_FAULT
+    except Exception as error:
+        # The edge of the hospital: whatever went wrong, its text must not travel (FLOWER 1.3, PHI leak); it may hold
+        # a file name or a value, so the log too gets no more than the kind of error and the line of code.
+        log.error("the request failed: %s", place_of(error))
+        code = Code.INTERNAL
+    return Refused(site.name, code)
+
+
+def place_of(error: Exception) -> str:
+    """The kind of an error and the line of code that raised it, without its text."""
+    frames = traceback.extract_tb(error.__traceback__)
+    return f"{type(error).__name__} in {Path(frames[-1].filename).name}, line {frames[-1].lineno}"
+
+
+def _work(site: Site, request: Request) -> Reply:
+    match request:
+        case Describe():
+            return describe(site)
+        case Setup():
+            site.keep(request)
+            return Ready(site.name, request.digest)
+        case Train():
+            return train(site, request)
+        case Evaluate():
+            return evaluate(site, request)
 
 
 def describe(site: Site) -> Described:

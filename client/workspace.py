@@ -1,4 +1,4 @@
-"""One hospital, assembled once: its configuration, its cohort and split, and the model that the coordinator has sent."""
+"""One hospital, assembled once: its configuration, its cohort and split, and the model that it was sent."""
 
 from __future__ import annotations
 
@@ -10,10 +10,11 @@ from pathlib import Path
 import numpy as np
 
 from client.policy import Policy
-from sarco_models.cohort import Progress, Split, open_cohort, split
+from sarco_models.cohort import Split, open_cohort, split
 from sarco_models.config import Config, Name, StudyConfig, load_config, load_study
 from sarco_models.errors import ConfigError
 from sarco_models.fusion import Model, build_model
+from sarco_models.image_cache import Progress
 from sarco_models.parameters import Manifest, Parameters, all_tensors
 from sarco_models.summaries import Moments, agreed_scaling
 from sarco_models.training import Reader
@@ -108,7 +109,8 @@ def open_site(path: Path, progress: Progress | None = None) -> Site:
             f"{path}: label_rule = {config.label_rule!r}; the study asks for {study.label.rule!r} and does not allow "
             "mixed rules: label your participants by the study's rule, or ask the coordinator for allow_mixed_rules"
         )
-    cohort = open_cohort(path.parent / config.data, study, path.parent / config.cache, progress)
+    place, cache = path.parent / config.data, path.parent / config.cache
+    cohort = open_cohort(place, study, cache, progress, name=config.name)
     return Site(
         name=config.name,
         study=study,

@@ -6,77 +6,25 @@ fitted on (:class:`TrainingPeople`) and what may only be scored (:class:`HeldOut
 """
 
 import hashlib
-import json
-import os
-import shutil
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sarco_models.config import IMAGE, SplitConfig, StudyConfig
-from sarco_models.errors import DataError, Finding
-from sarco_models.images import Calibration, read_calibrations, read_image
-from sarco_models.masks import read_mask
-from sarco_models.preprocess import PREPROCESSING_VERSION, model_input
+from sarco_models.errors import Finding
+from sarco_models.image_cache import Compute, ImageCache, Progress, Stack, kept_part, open_images
 from sarco_models.schema import (
     IMAGES_FILE,
     PARTICIPANTS_FILE,
-    ImageRow,
     ParticipantTable,
     people_without_images,
     read_images,
     read_participants,
 )
-
-CALIBRATION_FILE = "calibration.csv"
-Progress = Callable[[int, int], None]
-Compute = Callable[[NDArray[Any], NDArray[np.int64]], NDArray[np.float16]]
-
-
-@dataclass(frozen=True, eq=False)
-class ImageCache:
-    """The preprocessed images of one site on disk, keyed by the content of its files and the preprocessing.
-
-    Attributes:
-        folder: where the arrays lie; the folder's name is the key.
-        pixels: (images, size, size) uint8, memory-mapped.
-        rows: position of each image among the readable rows, ordered by participant.
-        devices: device of each image, as the scanner names itself.
-        findings: what was left out, and why.
-    """
-
-    folder: Path
-    pixels: NDArray[np.uint8]
-    rows: tuple[int, ...]
-    devices: tuple[str, ...]
-    findings: tuple[Finding, ...]
-
-
-@dataclass(frozen=True, eq=False)
-class Stack:
-    """Arrays on disk that read as one along their first axis."""
-
-    parts: tuple[NDArray[Any], ...]
-
-    def __len__(self) -> int:
-        """Number of rows over all parts."""
-        return sum(len(p) for p in self.parts)
-
-    def __getitem__(self, index: NDArray[np.int64]) -> NDArray[Any]:
-        """Rows at ``index``, in that order."""
-        if len(self.parts) == 1:
-            return np.asarray(self.parts[0][index])
-        starts = np.cumsum([0, *(len(p) for p in self.parts)])
-        which = np.searchsorted(starts, index, side="right") - 1
-        result = np.empty((len(index), *self.parts[0].shape[1:]), dtype=self.parts[0].dtype)
-        for k, part in enumerate(self.parts):
-            here = which == k
-            result[here] = part[index[here] - starts[k]]
-        return result
 
 
 @dataclass(frozen=True, eq=False)
@@ -129,7 +77,7 @@ class Cohort:
         for k, cache in enumerate(self.caches):
             here = images[(images >= starts[k]) & (images < starts[k + 1])] - starts[k]
             which = hashlib.blake2b(here.tobytes(), digest_size=8).hexdigest()
-            parts.append(_kept_part(cache, f"{key}-{which}", here, compute))
+            parts.append(kept_part(cache, f"{key}-{which}", here, compute))
         return Stack(tuple(parts))
 
 
@@ -235,28 +183,32 @@ def pool(splits: Sequence[Split]) -> Split:
     )
 
 
-def open_cohort(folder: Path, study: StudyConfig, cache: Path, progress: Progress | None = None) -> Cohort:
+def open_cohort(
+    folder: Path, study: StudyConfig, cache: Path, progress: Progress | None = None, *, name: str = ""
+) -> Cohort:
     """Read a site's folder against the study; images are decoded only where the cache does not hold them.
 
     Args:
-        folder: the site's data, as DESIGN section 4 lays it out; its name is the site's name.
+        folder: the site's data: the two tables, and the images and masks that they name.
         study: which columns and which view of the images are wanted.
         cache: folder for preprocessed images; safe to delete.
         progress: called with (images done, images in all) while files are decoded.
+        name: of the site; splits depend on it, so that it is the folder's name only where nobody says another.
 
     Raises:
         DataError: every error of the two tables; a person's unreadable images only leave those images out.
     """
+    name = name or folder.resolve().name
     table = read_participants(folder / PARTICIPANTS_FILE, study)
     if not study.uses_images:
-        return _assemble(folder.name, table, np.zeros(0, dtype=np.int64), None)
+        return _assemble(name, table, np.zeros(0, dtype=np.int64), None)
     rows, findings = read_images(folder / IMAGES_FILE, table.ids)
     position = {participant_id: i for i, participant_id in enumerate(table.ids)}
     findings += people_without_images(table, rows)
     rows = tuple(sorted(rows, key=lambda row: (position[row.participant_id], row.image)))
-    images = _open_images(folder, study, rows, cache, progress)
+    images = open_images(folder, study, rows, cache, progress)
     owner = np.array([position[rows[r].participant_id] for r in images.rows], dtype=np.int64)
-    cohort = _assemble(folder.name, replace(table, findings=table.findings + findings), owner, images)
+    cohort = _assemble(name, replace(table, findings=table.findings + findings), owner, images)
     return _without_unseen(cohort) if set(study.model.modalities) == {IMAGE} else cohort
 
 
@@ -292,110 +244,3 @@ def _without_unseen(cohort: Cohort) -> Cohort:
         owner=np.searchsorted(seen, cohort.owner),
         findings=(*cohort.findings, left_out),
     )
-
-
-def _open_images(
-    folder: Path, study: StudyConfig, rows: Sequence[ImageRow], cache: Path, progress: Progress | None
-) -> ImageCache:
-    calibration_file = folder / CALIBRATION_FILE
-    calibrations = read_calibrations(calibration_file) if calibration_file.exists() else {}
-    key = _content_key(folder, study, rows, calibrations)
-    place = cache / key
-    if not (place / "index.json").exists():
-
-        def read(row: ImageRow) -> tuple[NDArray[np.uint8], str]:
-            return _read_one(folder, study, row, calibrations.get(row.image))
-
-        _fill_cache(place, rows, read, study.image.size, progress)
-    index = json.loads((place / "index.json").read_text(encoding="utf-8"))
-    return ImageCache(
-        folder=place,
-        pixels=np.load(place / "pixels.npy", mmap_mode="r"),
-        rows=tuple(index["rows"]),
-        devices=tuple(index["devices"]),
-        findings=tuple(_left_out(Finding(**f), rows[position]) for position, f in index["findings"]),
-    )
-
-
-def _content_key(
-    folder: Path, study: StudyConfig, rows: Iterable[ImageRow], calibrations: dict[str, Calibration]
-) -> str:
-    """Digest of everything the cached pixels depend on: files' content, rows, calibrations, preprocessing."""
-    digest = hashlib.blake2b(digest_size=16)
-    digest.update(f"{PREPROCESSING_VERSION}|{study.image.model_dump_json()}".encode())
-    for row in rows:
-        digest.update(f"|{row.image}|{row.participant_id}|{row.mask}|{calibrations.get(row.image)}".encode())
-        for name in (row.image, row.mask):
-            path = folder / name
-            digest.update(hashlib.blake2b(path.read_bytes()).digest() if name and path.is_file() else b"absent")
-    return digest.hexdigest()
-
-
-def _fill_cache(
-    place: Path,
-    rows: Sequence[ImageRow],
-    read: Callable[[ImageRow], tuple[NDArray[np.uint8], str]],
-    side: int,
-    progress: Progress | None,
-) -> None:
-    """Decode every image once into a folder that gets its name only when it is complete."""
-    partial = place.with_name(f"{place.name}.{os.getpid()}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    kept: list[int] = []
-    devices: list[str] = []
-    findings: list[tuple[int, Finding]] = []
-    pixels: list[NDArray[np.uint8]] = []
-    for position, row in enumerate(rows):
-        try:
-            image, device = read(row)
-        except DataError as error:
-            findings += [(position, f) for f in error.findings]
-        else:
-            kept.append(position)
-            devices.append(device)
-            pixels.append(image)
-        if progress:
-            progress(position + 1, len(rows))
-    np.save(partial / "pixels.npy", np.array(pixels, dtype=np.uint8).reshape(-1, side, side))
-    index = {"rows": kept, "devices": devices, "findings": [(position, asdict(f)) for position, f in findings]}
-    (partial / "index.json").write_text(json.dumps(index), encoding="utf-8")
-    shutil.rmtree(place, ignore_errors=True)
-    partial.rename(place)
-
-
-def _left_out(finding: Finding, row: ImageRow) -> Finding:
-    """A fault of one image leaves that image out; it does not stop the site."""
-    return replace(finding, severity="warning", row=row.row, remedy=f"{finding.remedy} (the image is left out)")
-
-
-def _read_one(
-    folder: Path, study: StudyConfig, row: ImageRow, calibration: Calibration | None
-) -> tuple[NDArray[np.uint8], str]:
-    frame = read_image(folder / row.image, calibration)
-    mask = None
-    if study.image.roi == "mask":
-        if not row.mask:
-            remedy = 'draw one, name it in images.csv, or use a study with roi = "none"'
-            raise DataError(
-                [Finding("error", "mask", IMAGES_FILE, "no mask", "a mask of the muscle", remedy, field="mask")]
-            )
-        mask = read_mask(folder / row.mask, frame)
-    return model_input(frame, mask, study.image, row.image), frame.device
-
-
-def _kept_part(cache: ImageCache, key: str, images: NDArray[np.int64], compute: Compute) -> NDArray[np.float16]:
-    path = cache.folder / f"{key}.npy"
-    if path.exists():
-        return np.asarray(np.load(path, mmap_mode="r"))
-    partial = path.with_suffix(f".{os.getpid()}.partial")
-    result = None
-    for start in range(0, max(len(images), 1), 64):  # once without images as well, for the shape
-        chunk = images[start : start + 64]
-        block = compute(cache.pixels[chunk], chunk)
-        if result is None:
-            shape = (len(cache.pixels), *block.shape[1:])
-            result = np.lib.format.open_memmap(partial, mode="w+", dtype=np.float16, shape=shape)
-        result[chunk] = block
-    partial.rename(path)
-    return np.asarray(np.load(path, mmap_mode="r"))

@@ -208,6 +208,10 @@ class StudyConfig(Config):
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         names = [f.name for f in self.features]
+        if "participant_id" in names:
+            raise ValueError("a feature cannot be called participant_id: that column names the person")
+        if IMAGE in self.groups:
+            raise ValueError(f"a group of features cannot be called {IMAGE}: that is the ultrasound")
         repeated = sorted({n for n in names if names.count(n) > 1})
         if repeated:
             raise ValueError(f"feature {repeated[0]} is listed twice")

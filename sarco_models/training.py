@@ -15,9 +15,10 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits
 
-from sarco_models.cohort import People, Stack, TrainingPeople
+from sarco_models.cohort import People, TrainingPeople
 from sarco_models.config import IMAGE, StudyConfig, TrainingConfig
 from sarco_models.fusion import FusionNet, Inputs, Model
+from sarco_models.image_cache import Stack
 from sarco_models.parameters import Parameters, all_tensors
 from sarco_models.preprocess import augmentation
 from sarco_models.summaries import TableScaling

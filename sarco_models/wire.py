@@ -259,9 +259,9 @@ def _field(content: RecordDict, name: str, kind: Any) -> Any:
     fields = content.config_records[_FIELDS]
     if kind is Parameters:
         manifest = Manifest.from_json(str(fields[f"{name}.manifest"]))
-        return Parameters(manifest, _vector(content.array_records[name][_PACKED]))
+        return Parameters(manifest, vector_of(content.array_records[name][_PACKED]))
     if kind in _ARRAYS:
-        return kind(**_integers({part: _vector(content.array_records[name][part]) for part in _ARRAYS[kind]}))
+        return kind(**_integers({part: vector_of(content.array_records[name][part]) for part in _ARRAYS[kind]}))
     if typing.get_origin(kind) is not None:
         return {str(key): float(typing.cast(float, value)) for key, value in content.metric_records[_METRICS].items()}
     value = fields[name]
@@ -282,7 +282,7 @@ def _integers(arrays: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
     return arrays
 
 
-def _vector(array: Array) -> NDArray[Any]:
+def vector_of(array: Array) -> NDArray[Any]:
     """The numbers of an array; those that came over a network are read in place, without a copy."""
     if isinstance(array, PackedArray):
         return array.numpy()

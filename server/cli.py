@@ -49,7 +49,9 @@ def show(folder: Annotated[Path, typer.Argument(help="A run directory.")]) -> No
         table.add_row(str(record["round"]), sites, loss, auc, *moved, seconds, failures)
     console.print(table)
     if run.released:
-        console.print(f"released: {folder / 'model.safetensors'}, threshold {run.released['threshold']}", highlight=False)
+        console.print(
+            f"released: {folder / 'model.safetensors'}, threshold {run.released['threshold']}", highlight=False
+        )
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass
 
 import numpy as np
@@ -50,10 +51,8 @@ class Central:
         """Loss and AUC; the AUC is absent when the cohort has one class only."""
         logits, labels = self.logits(parameters), self.people.labels == 1
         found = {"loss": float(np.mean(np.logaddexp(0.0, np.where(labels, -logits, logits))))}
-        try:
+        with contextlib.suppress(UndefinedMetric):
             found["auc"] = auc(logits, labels)
-        except UndefinedMetric:
-            pass
         return found
 
 

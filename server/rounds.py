@@ -18,7 +18,19 @@ from sarco_models.errors import QuorumLost, SarcoError, UndefinedMetric
 from sarco_models.metrics import roc_curve
 from sarco_models.parameters import Parameters
 from sarco_models.summaries import Moments, TableScaling, agreed_scaling
-from sarco_models.wire import Describe, Described, Evaluate, Evaluated, Ready, Refused, Reply, Request, Setup, Train, Trained
+from sarco_models.wire import (
+    Describe,
+    Described,
+    Evaluate,
+    Evaluated,
+    Ready,
+    Refused,
+    Reply,
+    Request,
+    Setup,
+    Train,
+    Trained,
+)
 from server.evaluation import Central
 from server.runs import Run
 from server.strategies import aggregate, build_strategy
@@ -126,7 +138,9 @@ def run_study(grid: Grid, run: Run) -> None:
         _require_quorum(federation, len(good), failures, f"round {round_}")
         parameters = aggregate(strategy, round_, good)
         record = {
-            "sites": {r.site: {"participants": r.participants, **r.metrics} for r in good},
+            "sites": {
+                r.site: {"participants": r.participants, **r.metrics} for r in sorted(good, key=lambda r: r.site)
+            },
             "central": central.metrics(parameters) if central else {},
             "failures": failures,
             **_taken(federation),
@@ -262,5 +276,3 @@ def freeze_threshold(histograms: Sequence[ScoreHistogram], study: StudyConfig) -
     except UndefinedMetric as error:
         log.warning("no threshold: %s", error)
         return None
-
-

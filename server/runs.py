@@ -31,7 +31,18 @@ from sarco_models.fusion import Model, build_model
 from sarco_models.parameters import Manifest, Parameters, all_tensors, trained_tensors
 
 _KEPT_MODELS = 2
-PACKAGES = ("flwr", "torch", "timm", "opacus", "albumentations", "pydicom", "scikit-learn", "numpy", "scipy", "sarco-fl")
+PACKAGES = (
+    "flwr",
+    "torch",
+    "timm",
+    "opacus",
+    "albumentations",
+    "pydicom",
+    "scikit-learn",
+    "numpy",
+    "scipy",
+    "sarco-fl",
+)
 
 
 class CoordinatorConfig(Config):

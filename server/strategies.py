@@ -3,13 +3,13 @@
 from collections.abc import Sequence
 
 import numpy as np
-from flwr.app import ArrayRecord, Message, MessageType, MetricRecord, RecordDict
+from flwr.app import Message, MessageType, MetricRecord, RecordDict
 from flwr.serverapp.strategy import FedAvg, FedProx, Strategy
 
 from sarco_models.config import StudyConfig
 from sarco_models.errors import QuorumLost
 from sarco_models.parameters import Parameters
-from sarco_models.wire import PackedArray, Trained
+from sarco_models.wire import Trained, array_record, vector_of
 
 _WEIGHT, _PACKED = "num-participants", "packed"
 
@@ -36,14 +36,14 @@ def aggregate(strategy: Strategy, round_: int, replies: Sequence[Trained]) -> Pa
     if arrays is None:
         raise QuorumLost(f"round {round_}: the strategy made no model of {len(ordered)} replies")
     # Some strategies answer in float64 (FLOWER 1.1); the wire carries float32.
-    vector = np.asarray(arrays[_PACKED].numpy(), dtype=np.float32)
+    vector = np.asarray(vector_of(arrays[_PACKED]), dtype=np.float32)
     return Parameters(ordered[0].parameters.manifest, vector)
 
 
 def _message(reply: Trained) -> Message:
     content = RecordDict(
         {
-            "arrays": ArrayRecord({_PACKED: PackedArray(reply.parameters.vector)}),
+            "arrays": array_record({_PACKED: reply.parameters.vector}),
             "metrics": MetricRecord({_WEIGHT: reply.participants}),
         }
     )

@@ -104,7 +104,8 @@ def pretrain(
     epochs: Annotated[int | None, typer.Option(min=1)] = None,
 ) -> None:
     """Train a backbone on rendered phantoms, as the shipped weights were."""
-    from simulation.pretrain import Pretraining, pretrain as train_backbone
+    from simulation.pretrain import Pretraining
+    from simulation.pretrain import pretrain as train_backbone
 
     changes = {"backbone": backbone, "phantoms": phantoms, "epochs": epochs}
     with edge():
@@ -117,7 +118,9 @@ def pretrain(
 
 @app.command()
 def run(
-    experiment: Annotated[Path, typer.Argument(help="An experiment file, such as configs/experiments/three_centers.toml.")],
+    experiment: Annotated[
+        Path, typer.Argument(help="An experiment file, such as configs/experiments/three_centers.toml.")
+    ],
     out: Annotated[Path, typer.Option(help="Folder for everything that is made; the same command completes it.")],
     engine: Annotated[EngineName, typer.Option(help="flower: Flower's own simulation engine.")] = EngineName.inprocess,
     scale: Annotated[Scale | None, typer.Option(help="Instead of the experiment's scale.")] = None,
@@ -166,7 +169,10 @@ def prepare(
         with shown(console) as watch:
             folder = prepare_federated(loaded, watch)
     console.print(f"run directory: {folder.resolve()}", highlight=False, soft_wrap=True)
-    console.print(f"start it:      flwr run {PROJECT} --run-config 'run-dir=\"{folder.resolve()}\"'", highlight=False)
+    nodes = len(list((folder / "sites").iterdir()))
+    federation = f"--federation-config 'num-supernodes={nodes} client-resources-num-cpus=1 init-args-num-cpus=2'"
+    start = f"flwr run {PROJECT} --run-config 'run-dir=\"{folder.resolve()}\"' {federation}"
+    console.print(f"start it:      {start}", highlight=False, soft_wrap=True)
 
 
 def _say() -> Callable[[str], None]:

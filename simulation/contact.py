@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from sarco_models.cohort import CALIBRATION_FILE
 from sarco_models.errors import DataError
+from sarco_models.image_cache import CALIBRATION_FILE
 from sarco_models.images import read_calibrations, read_image
 from sarco_models.masks import read_mask
 from sarco_models.schema import IMAGES_FILE, PARTICIPANTS_FILE

@@ -1,6 +1,6 @@
 """Negative controls: what a model has to beat. They are fitted on all hospitals' training participants together."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,12 +13,12 @@ from sarco_models.errors import ConfigError, UndefinedMetric
 from sarco_models.metrics import roc_curve
 from sarco_models.schema import design_columns
 from sarco_models.summaries import Moments, TableScaling
-from simulation.harness import Arm, held_out, site_split
+from simulation.harness import Arm, Scores, held_out, site_split
 
-ControlScores = tuple[str, str, tuple[str, ...], NDArray[np.bool_], NDArray[np.float64], float | None]
+Inputs = Callable[[People], NDArray[np.floating]]
 
 
-def control_scores(controls: Mapping[str, str], arm: Arm) -> Iterator[ControlScores]:
+def control_scores(controls: Mapping[str, str], arm: Arm) -> Iterator[Scores]:
     """Score every held-out cohort by every control.
 
     Args:
@@ -26,7 +26,7 @@ def control_scores(controls: Mapping[str, str], arm: Arm) -> Iterator[ControlSco
         arm: any arm of the seed; its study and folders are used.
 
     Yields:
-        name, cohort, ids, labels, probabilities, threshold (frozen on training participants).
+        scores whose ``arm`` is the control's name; thresholds are frozen on training participants.
     """
     train = pool([site_split(arm, site) for site in arm.sites]).train
     cohorts = held_out(arm)
@@ -34,8 +34,9 @@ def control_scores(controls: Mapping[str, str], arm: Arm) -> Iterator[ControlSco
         inputs = _inputs(kind, train, arm.study)
         model = LogisticRegression(max_iter=2000).fit(inputs(train), train.labels)
         threshold = _threshold(model, inputs(train), train)
-        for cohort, people in cohorts.items():
-            yield name, cohort, people.ids, people.labels == 1, model.predict_proba(inputs(people))[:, 1], threshold
+        for site, people in cohorts.items():
+            probability = model.predict_proba(inputs(people))[:, 1]
+            yield Scores(name, arm.study.training.seed, site, people.ids, people.labels == 1, probability, threshold)
 
 
 class _Inputs:
@@ -56,7 +57,7 @@ def _nothing(people: People) -> NDArray[np.float64]:
     return np.zeros((len(people), 1))
 
 
-def _inputs(kind: str, train: TrainingPeople, study: StudyConfig):  # type: ignore[no-untyped-def]
+def _inputs(kind: str, train: TrainingPeople, study: StudyConfig) -> Inputs:
     if kind == "prevalence":
         return _nothing
     if kind == "image_count":

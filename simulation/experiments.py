@@ -1,9 +1,9 @@
 """An experiment: arms times seeds on synthetic centres or on any site folders, resumed after a kill, to results.json.
 
-    OUT/cohort-SEED/       synthetic hospitals, where the experiment makes them
-    OUT/cache/             preprocessed images, shared by all arms; safe to delete
-    OUT/arms/SEED/ARM/     one run directory each, with the scores of everybody who was held out
-    OUT/results.json       {meta, rows}; scores.csv, contact sheets, figures and report.html stand beside it
+OUT/cohort-SEED/       synthetic hospitals, where the experiment makes them
+OUT/cache/             preprocessed images, shared by all arms; safe to delete
+OUT/arms/SEED/ARM/     one run directory each, with the scores of everybody who was held out
+OUT/results.json       {meta, rows}; scores.csv, contact sheets, figures and report.html stand beside it
 """
 
 import json
@@ -55,12 +55,12 @@ class ExperimentConfig(Config):
     name: Name
     title: str
     study: str
-    overrides: dict[str, Any] = {}
+    overrides: dict[str, Any] = Field(default_factory=dict)
     seeds: tuple[int, ...] = Field(default=(1,), min_length=1)
     arms: tuple[Literal["local", "federated", "pooled"], ...] = ("federated", "pooled", "local")
-    controls: dict[str, str] = {}
+    controls: dict[str, str] = Field(default_factory=dict)
     cohort: CohortConfig | None = None
-    sites: dict[Name, str] = {}
+    sites: dict[Name, str] = Field(default_factory=dict)
     central: str = ""
 
 
@@ -101,7 +101,9 @@ class Experiment:
     engine: Engine
 
     @staticmethod
-    def load(path: Path, out: Path, engine: Engine = "inprocess", changes: Mapping[str, Any] | None = None) -> "Experiment":
+    def load(
+        path: Path, out: Path, engine: Engine = "inprocess", changes: Mapping[str, Any] | None = None
+    ) -> "Experiment":
         """Read an experiment file; ``changes`` are laid over it (scale and seeds of the command line).
 
         Raises:
@@ -134,14 +136,16 @@ class Experiment:
     def arms(self, seed: int) -> list[Arm]:
         """All arms of a seed, those with the most work first."""
         sites = self.sites(seed)
-        names = [n for n in ("federated", "pooled") if n in self.config.arms]
+        names = [str(n) for n in ("federated", "pooled") if n in self.config.arms]
         if "local" in self.config.arms:
             names += [f"local:{s.name}" for s in sites]
         return [self._arm(name, seed, sites) for name in names]
 
     def _arm(self, name: str, seed: int, sites: tuple[SiteFolder, ...]) -> Arm:
         # A federation of one site is a local or pooled arm: the same study but for the number of sites it waits for.
-        federation = self.study.federation if name == "federated" else self.study.federation.model_copy(update={"min_sites": 1})
+        federation = (
+            self.study.federation if name == "federated" else self.study.federation.model_copy(update={"min_sites": 1})
+        )
         training = self.study.training.model_copy(update={"seed": seed})
         study = self.study.model_copy(update={"training": training, "federation": federation})
         folder = self.out / "arms" / str(seed) / name.replace(":", "-")
@@ -238,7 +242,8 @@ def _training_status(arms: Sequence[Arm], done: int) -> Status:
 
 def _arm_status(arm: Arm) -> ArmStatus:
     rounds = sorted((arm.folder / "rounds").glob("*.json"))
-    latest = json.loads(rounds[-1].read_text(encoding="utf-8")) if rounds else {"round": 0, "central": {}}
+    nothing: dict[str, Any] = {"round": 0, "central": {}}
+    latest = json.loads(rounds[-1].read_text(encoding="utf-8")) if rounds else nothing
     central = latest["central"]
     return ArmStatus(
         name=arm.name,
@@ -261,5 +266,3 @@ def with_scale(scale: str | None, seeds: Sequence[int]) -> dict[str, Any]:
     """What the command line lays over an experiment file."""
     changes: dict[str, Any] = {"cohort": {"scale": scale}} if scale else {}
     return changes | ({"seeds": list(seeds)} if seeds else {})
-
-

@@ -6,7 +6,7 @@ a slow test runs the same study through ``flwr run``.
 
 import contextlib
 import itertools
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 from flwr.app import Context, Error, Message, RecordDict
 from flwr.clientapp import ClientApp
@@ -72,7 +72,7 @@ class InProcessGrid(Grid):
 
 
 @contextlib.contextmanager
-def _as_node(node: int) -> Iterable[None]:  # type: ignore[misc]
+def _as_node(node: int) -> Iterator[None]:
     TaskIdentity.node_id = node
     try:
         yield

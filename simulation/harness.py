@@ -1,6 +1,6 @@
 """One arm of a comparison with one seed: a real federation of one or more sites, run to its end and scored.
 
-Every arm is a federation: ``federated`` of all sites, ``local:SITE`` of one, ``pooled`` of one site that holds everybody.
+Every arm is a federation: ``federated`` of all sites, ``local:SITE`` of one, ``pooled`` of one that holds everybody.
 So the same code trains them all, on the same people, from the same starting weights.
 """
 
@@ -9,7 +9,7 @@ import io
 import json
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import torch
 from flwr.app import Context
+from numpy.typing import NDArray
 
 from client.app import make_app
 from client.policy import Policy
@@ -67,7 +68,9 @@ class Arm:
     @property
     def trained_on(self) -> tuple[str, ...]:
         """Names of the hospitals whose people this arm trains on."""
-        return (self.name.removeprefix("local:"),) if self.name.startswith("local:") else tuple(s.name for s in self.sites)
+        return (
+            (self.name.removeprefix("local:"),) if self.name.startswith("local:") else tuple(s.name for s in self.sites)
+        )
 
 
 def prepare(arm: Arm) -> Run:
@@ -154,7 +157,7 @@ def finish(arm: Arm, run: Run, seconds: float) -> dict[str, Any]:
 
 def site_split(arm: Arm, site: SiteFolder) -> Split:
     """The split of one hospital, as the hospital itself makes it."""
-    cohort = open_cohort(site.data, arm.study, arm.cache)
+    cohort = open_cohort(site.data, arm.study, arm.cache, name=site.name)
     return split(cohort, arm.study.split, arm.study.training.seed)
 
 
@@ -176,17 +179,30 @@ def _scores(arm: Arm, run: Run) -> str:
     return text.getvalue()
 
 
-def read_scores(arm_folder: Path) -> dict[str, tuple[tuple[str, ...], np.ndarray, np.ndarray]]:
-    """Cohort -> ids, (participants,) labels as bool, (participants,) probabilities."""
-    with (arm_folder / "scores.csv").open(encoding="utf-8", newline="") as file:
+@dataclass(frozen=True)
+class Scores:
+    """One arm's or control's probabilities of one cohort's held-out participants, and its frozen threshold."""
+
+    arm: str
+    seed: int
+    site: str
+    ids: tuple[str, ...]
+    labels: NDArray[np.bool_]
+    probability: NDArray[np.float64]
+    threshold: float | None
+
+
+def read_scores(arm: Arm) -> Iterator[Scores]:
+    """What a finished arm says of everybody who was held out, by cohort."""
+    threshold = json.loads((arm.folder / "arm.json").read_text(encoding="utf-8"))["threshold"]
+    with (arm.folder / "scores.csv").open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
-    found = {}
-    for name in dict.fromkeys(r["site"] for r in rows):
-        here = [r for r in rows if r["site"] == name]
+    for site in dict.fromkeys(r["site"] for r in rows):
+        here = [r for r in rows if r["site"] == site]
         ids = tuple(r["participant_id"] for r in here)
         labels = np.array([r["label"] == "1" for r in here])
-        found[name] = (ids, labels, np.array([float(r["probability"]) for r in here]))
-    return found
+        probability = np.array([float(r["probability"]) for r in here])
+        yield Scores(arm.name, arm.study.training.seed, site, ids, labels, probability, threshold)
 
 
 def compute_frozen(arm: Arm, name: str) -> None:

@@ -7,7 +7,7 @@ project is made by this module and nothing else.
 
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -49,7 +49,7 @@ class Pretraining:
     """
 
     backbone: str = "convnext_atto"
-    image: ImageConfig = ImageConfig()
+    image: ImageConfig = field(default_factory=ImageConfig)
     sizes: tuple[int, ...] = (96, 160, 224)
     phantoms: int = 16_000
     epochs: int = 4
@@ -151,7 +151,7 @@ def _changed(pixels: torch.Tensor) -> torch.Tensor:
 def _predict(net: nn.Module, pixels: torch.Tensor) -> torch.Tensor:
     net.eval()
     with torch.inference_mode():
-        return torch.cat([net(block[:, None].float() / 255) for block in pixels.split(128)])
+        return torch.cat([net(block[:, None].float() / 255) for block in torch.split(pixels, 128)])
 
 
 def _save(cfg: Pretraining, trained: nn.Module, out: Path, r2: dict[str, float]) -> None:

@@ -83,7 +83,13 @@ def _picture(status: Status, seconds: float, clock: _Clock) -> Group:
     if not status.arms:
         return Group(line)
     table = Table(box=None, padding=(0, 2), header_style="dim")
-    for heading, right in (("arm", False), ("seed", True), ("round", True), ("central loss", True), ("central AUC", True)):
+    for heading, right in (
+        ("arm", False),
+        ("seed", True),
+        ("round", True),
+        ("central loss", True),
+        ("central AUC", True),
+    ):
         table.add_column(heading, justify="right" if right else "left")
     for arm in status.arms:
         loss, auc = (f"{v:.3f}" if v is not None else "" for v in (arm.loss, arm.auc))

@@ -5,12 +5,11 @@ import datetime
 import io
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from sarco_models.calibration import summarize
 from sarco_models.cohort import Split, everyone, open_cohort
@@ -19,23 +18,10 @@ from sarco_models.metrics import Estimate, compare_aucs
 from server.runs import versions, write_text
 from simulation.contact import write_contact_sheet
 from simulation.controls import control_scores
-from simulation.harness import CENTRAL, Arm, read_scores, site_split
+from simulation.harness import CENTRAL, Arm, Scores, read_scores, site_split
 
 SCORE_COLUMNS = ("arm", "seed", "site", "participant_id", "label", "probability")
 Row = dict[str, Any]
-
-
-@dataclass(frozen=True)
-class Scores:
-    """One arm's or control's probabilities of one cohort's held-out participants."""
-
-    arm: str
-    seed: int
-    site: str
-    ids: tuple[str, ...]
-    labels: NDArray[np.bool_]
-    probability: NDArray[np.float64]
-    threshold: float | None
 
 
 def collect(title: str, controls: Mapping[str, str], arms: Sequence[Arm], out: Path) -> dict[str, Any]:
@@ -50,11 +36,11 @@ def collect(title: str, controls: Mapping[str, str], arms: Sequence[Arm], out: P
     Returns:
         The content of results.json, ``meta`` and ``rows``.
     """
-    scores = [s for arm in arms for s in _arm_scores(arm)]
+    scores = [s for arm in arms for s in read_scores(arm)]
     seeds = sorted({arm.study.training.seed for arm in arms})
     for seed in seeds:
         first = next(arm for arm in arms if arm.study.training.seed == seed)
-        scores += [Scores(f"control:{name}", seed, *rest) for name, *rest in control_scores(controls, first)]
+        scores += [replace(s, arm=f"control:{s.arm}") for s in control_scores(controls, first)]
     write_text(out / "scores.csv", _scores_csv(scores))
     first = arms[0]
     for site in first.sites:
@@ -70,12 +56,6 @@ def is_synthetic(folder: Path) -> bool:
     """Whether a site's folder says that its people do not exist."""
     manifest = folder / "manifest.json"
     return manifest.is_file() and bool(json.loads(manifest.read_text(encoding="utf-8")).get("synthetic"))
-
-
-def _arm_scores(arm: Arm) -> Iterator[Scores]:
-    threshold = json.loads((arm.folder / "arm.json").read_text(encoding="utf-8"))["threshold"]
-    for site, (ids, labels, probability) in read_scores(arm.folder).items():
-        yield Scores(arm.name, arm.study.training.seed, site, ids, labels, probability, threshold)
 
 
 def _scores_csv(scores: Sequence[Scores]) -> str:

@@ -13,8 +13,12 @@ def summary(results: Results) -> Table:
     people = next((r for r in rows if r.metric == "auc"), None)
     kind = "SYNTHETIC " if results.meta.synthetic else ""
     seeds = len({r.seed for r in rows})
-    title = f"{kind}central test cohort" + (f", {people.n} people, {people.n_positive} with sarcopenia" if people else "")
-    table = Table(title=title + (f", mean of {seeds} seeds" if seeds > 1 else ""), title_justify="left", box=None, padding=(0, 1))
+    title = f"{kind}central test cohort" + (
+        f", {people.n} people, {people.n_positive} with sarcopenia" if people else ""
+    )
+    table = Table(
+        title=title + (f", mean of {seeds} seeds" if seeds > 1 else ""), title_justify="left", box=None, padding=(0, 1)
+    )
     table.add_column("arm", no_wrap=True, min_width=26)
     for heading in ("AUC (95 % interval)", "sens.", "spec.", "F1 macro", "Brier"):
         table.add_column(heading, justify="right", no_wrap=True, min_width=len(heading))
@@ -30,7 +34,9 @@ def _cell(rows: list[Row], metric: str) -> str:
     values = [r.value for r in rows if r.metric == metric and r.value is not None]
     if not values:
         return "undefined"
-    limits = [(r.ci_low, r.ci_high) for r in rows if r.metric == metric and r.ci_low is not None and r.ci_high is not None]
+    limits = [
+        (r.ci_low, r.ci_high) for r in rows if r.metric == metric and r.ci_low is not None and r.ci_high is not None
+    ]
     if metric != "auc" or len(limits) < len(values):
         return f"{fmean(values):.3f}"
     low, high = (fmean(side) for side in zip(*limits, strict=True))

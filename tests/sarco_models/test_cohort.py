@@ -11,10 +11,11 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from sarco_models.cohort import Cohort, HeldOut, Split, Stack, TrainingPeople, everyone, open_cohort, pool, split
+from sarco_models.cohort import Cohort, HeldOut, Split, TrainingPeople, everyone, open_cohort, pool, split
 from sarco_models.config import SplitConfig, StudyConfig
 from sarco_models.errors import DataError
 from sarco_models.fusion import build_model
+from sarco_models.image_cache import Stack
 from sarco_models.images import Calibration, Frame, read_image
 from sarco_models.schema import design_columns
 from sarco_models.summaries import Moments, agreed_scaling
@@ -56,7 +57,7 @@ def decoded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         names.append(path.name)
         return read_image(path, calibration)
 
-    monkeypatch.setattr("sarco_models.cohort.read_image", counting)
+    monkeypatch.setattr("sarco_models.image_cache.read_image", counting)
     return names
 
 

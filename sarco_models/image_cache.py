@@ -1,0 +1,179 @@
+"""The preprocessed images of a site on disk: every file is decoded once, and later epochs read arrays.
+
+A cache is a folder whose name is the digest of everything that its content depends on: the files' bytes, the rows of
+the tables, the calibrations and the preprocessing. Beside the pixels lies what the frozen layers made of them.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sarco_models.config import StudyConfig
+from sarco_models.errors import DataError, Finding
+from sarco_models.images import Calibration, read_calibrations, read_image
+from sarco_models.masks import read_mask
+from sarco_models.preprocess import PREPROCESSING_VERSION, model_input
+from sarco_models.schema import IMAGES_FILE, ImageRow
+
+CALIBRATION_FILE = "calibration.csv"
+Progress = Callable[[int, int], None]
+Compute = Callable[[NDArray[Any], NDArray[np.int64]], NDArray[np.float16]]
+
+
+@dataclass(frozen=True, eq=False)
+class ImageCache:
+    """The preprocessed images of one site on disk, keyed by the content of its files and the preprocessing.
+
+    Attributes:
+        folder: where the arrays lie; the folder's name is the key.
+        pixels: (images, size, size) uint8, memory-mapped.
+        rows: position of each image among the readable rows, ordered by participant.
+        devices: device of each image, as the scanner names itself.
+        findings: what was left out, and why.
+    """
+
+    folder: Path
+    pixels: NDArray[np.uint8]
+    rows: tuple[int, ...]
+    devices: tuple[str, ...]
+    findings: tuple[Finding, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Stack:
+    """Arrays on disk that read as one along their first axis."""
+
+    parts: tuple[NDArray[Any], ...]
+
+    def __len__(self) -> int:
+        """Number of rows over all parts."""
+        return sum(len(p) for p in self.parts)
+
+    def __getitem__(self, index: NDArray[np.int64]) -> NDArray[Any]:
+        """Rows at ``index``, in that order."""
+        if len(self.parts) == 1:
+            return np.asarray(self.parts[0][index])
+        starts = np.cumsum([0, *(len(p) for p in self.parts)])
+        which = np.searchsorted(starts, index, side="right") - 1
+        result = np.empty((len(index), *self.parts[0].shape[1:]), dtype=self.parts[0].dtype)
+        for k, part in enumerate(self.parts):
+            here = which == k
+            result[here] = part[index[here] - starts[k]]
+        return result
+
+
+def open_images(
+    folder: Path, study: StudyConfig, rows: Sequence[ImageRow], cache: Path, progress: Progress | None
+) -> ImageCache:
+    """Preprocessed images of these rows, from the cache or decoded now; what cannot be read is left out and listed."""
+    calibration_file = folder / CALIBRATION_FILE
+    calibrations = read_calibrations(calibration_file) if calibration_file.exists() else {}
+    key = _content_key(folder, study, rows, calibrations)
+    place = cache / key
+    if not (place / "index.json").exists():
+
+        def read(row: ImageRow) -> tuple[NDArray[np.uint8], str]:
+            return _read_one(folder, study, row, calibrations.get(row.image))
+
+        _fill_cache(place, rows, read, study.image.size, progress)
+    index = json.loads((place / "index.json").read_text(encoding="utf-8"))
+    return ImageCache(
+        folder=place,
+        pixels=np.load(place / "pixels.npy", mmap_mode="r"),
+        rows=tuple(index["rows"]),
+        devices=tuple(index["devices"]),
+        findings=tuple(_left_out(Finding(**f), rows[position]) for position, f in index["findings"]),
+    )
+
+
+def _content_key(
+    folder: Path, study: StudyConfig, rows: Iterable[ImageRow], calibrations: dict[str, Calibration]
+) -> str:
+    """Digest of everything the cached pixels depend on: files' content, rows, calibrations, preprocessing."""
+    digest = hashlib.blake2b(digest_size=16)
+    digest.update(f"{PREPROCESSING_VERSION}|{study.image.model_dump_json()}".encode())
+    for row in rows:
+        digest.update(f"|{row.image}|{row.participant_id}|{row.mask}|{calibrations.get(row.image)}".encode())
+        for name in (row.image, row.mask):
+            path = folder / name
+            digest.update(hashlib.blake2b(path.read_bytes()).digest() if name and path.is_file() else b"absent")
+    return digest.hexdigest()
+
+
+def _fill_cache(
+    place: Path,
+    rows: Sequence[ImageRow],
+    read: Callable[[ImageRow], tuple[NDArray[np.uint8], str]],
+    side: int,
+    progress: Progress | None,
+) -> None:
+    """Decode every image once into a folder that gets its name only when it is complete."""
+    partial = place.with_name(f"{place.name}.{os.getpid()}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    kept: list[int] = []
+    devices: list[str] = []
+    findings: list[tuple[int, Finding]] = []
+    pixels: list[NDArray[np.uint8]] = []
+    for position, row in enumerate(rows):
+        try:
+            image, device = read(row)
+        except DataError as error:
+            findings += [(position, f) for f in error.findings]
+        else:
+            kept.append(position)
+            devices.append(device)
+            pixels.append(image)
+        if progress:
+            progress(position + 1, len(rows))
+    np.save(partial / "pixels.npy", np.array(pixels, dtype=np.uint8).reshape(-1, side, side))
+    index = {"rows": kept, "devices": devices, "findings": [(position, asdict(f)) for position, f in findings]}
+    (partial / "index.json").write_text(json.dumps(index), encoding="utf-8")
+    shutil.rmtree(place, ignore_errors=True)
+    partial.rename(place)
+
+
+def _left_out(finding: Finding, row: ImageRow) -> Finding:
+    """A fault of one image leaves that image out; it does not stop the site."""
+    return replace(finding, severity="warning", row=row.row, remedy=f"{finding.remedy} (the image is left out)")
+
+
+def _read_one(
+    folder: Path, study: StudyConfig, row: ImageRow, calibration: Calibration | None
+) -> tuple[NDArray[np.uint8], str]:
+    frame = read_image(folder / row.image, calibration)
+    mask = None
+    if study.image.roi == "mask":
+        if not row.mask:
+            remedy = 'draw one, name it in images.csv, or use a study with roi = "none"'
+            raise DataError(
+                [Finding("error", "mask", IMAGES_FILE, "no mask", "a mask of the muscle", remedy, field="mask")]
+            )
+        mask = read_mask(folder / row.mask, frame)
+    return model_input(frame, mask, study.image, row.image), frame.device
+
+
+def kept_part(cache: ImageCache, key: str, images: NDArray[np.int64], compute: Compute) -> NDArray[np.float16]:
+    """What ``compute`` makes of these images; see :meth:`sarco_models.cohort.Cohort.kept`."""
+    path = cache.folder / f"{key}.npy"
+    if path.exists():
+        return np.asarray(np.load(path, mmap_mode="r"))
+    partial = path.with_suffix(f".{os.getpid()}.partial")
+    result = None
+    for start in range(0, max(len(images), 1), 64):  # once without images as well, for the shape
+        chunk = images[start : start + 64]
+        block = compute(cache.pixels[chunk], chunk)
+        if result is None:
+            shape = (len(cache.pixels), *block.shape[1:])
+            result = np.lib.format.open_memmap(partial, mode="w+", dtype=np.float16, shape=shape)
+        result[chunk] = block
+    partial.rename(path)
+    return np.asarray(np.load(path, mmap_mode="r"))
