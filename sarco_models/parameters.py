@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -118,9 +119,11 @@ class Parameters:
         partial.rename(path)
 
     def _pieces(self) -> tuple[Tensor, ...]:
-        """The vector cut into its tensors; one that came over a network is read-only and copied first."""
-        vector = self.vector if self.vector.flags.writeable else self.vector.copy()
-        return _cut(vector, self.manifest)
+        """The vector cut into its tensors, which share its memory and are only ever read."""
+        with warnings.catch_warnings():
+            # What came over a network is read-only; torch cannot say so of a tensor, and warns.
+            warnings.filterwarnings("ignore", "The given NumPy array is not writable", UserWarning)
+            return _cut(self.vector, self.manifest)
 
     @staticmethod
     def load(path: Path, manifest: Manifest) -> Parameters:
