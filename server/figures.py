@@ -25,6 +25,7 @@ INK, MUTED, PALE, WARNING = "#1f2328", "#6b7178", "#d9dce0", "#b3261e"
 SITE_COLOURS = ("#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9")
 SITE_DASHES: tuple[tuple[float, ...], ...] = ((6, 2), (2, 1.5), (6, 2, 1.5, 2), (8, 2, 2, 2, 2, 2), (1, 1))
 MOST_PANELS = 6
+SITES_TO_POOL = 3
 SITES_TO_FORETELL = 5  # below it a prediction interval spans nearly everything and only puzzles
 STYLE: dict["RcKeyType", Any] = {
     "font.family": "DejaVu Sans",
@@ -259,13 +260,12 @@ def _curves(results: Results, metric: str, site: str) -> Iterator[tuple[str, Sco
 
 
 def pooled_over_sites(results: Results, arm: str = "federated") -> PooledAuc | None:
-    """Random effects over the hospitals' own held-out people; None with fewer than two usable hospitals."""
+    """Random effects over the hospitals' own held-out people; None with fewer than three usable hospitals."""
     found = [results.over_seeds(arm, "auc", site) for site in results.sites]
     usable = [Estimate(f.mean, f.low, f.high) for f in found if f and f.low is not None and f.high is not None]
-    try:
-        return pool_sites([e for e in usable if 0.0 < e.low < e.high < 1.0])
-    except UndefinedMetric:
-        return None
+    inside = [e for e in usable if 0.0 < e.low < e.high < 1.0]
+    # With two hospitals the Hartung-Knapp interval has one degree of freedom: it says 0 to 1, which only puzzles.
+    return pool_sites(inside) if len(inside) >= SITES_TO_POOL else None
 
 
 def forest_figure(results: Results) -> Figure | None:

@@ -146,7 +146,10 @@ def heterogeneity(results: Results) -> str:
     """Whether the hospitals differ more than chance."""
     pooled = pooled_over_sites(results)
     if pooled is None:
-        return "Fewer than two hospitals have an AUC with an interval, so differences between hospitals are not judged."
+        return (
+            "Fewer than three hospitals have an AUC with an interval (two people of each class must be held out), so "
+            "the hospitals are neither pooled nor compared."
+        )
     sites = sum(results.over_seeds("federated", "auc", site) is not None for site in results.sites)
     random = pooled.random
     text = (

@@ -18,9 +18,12 @@ from sarco_models.metrics import Estimate, compare_aucs
 from server.runs import versions, write_text
 from simulation.contact import write_contact_sheet
 from simulation.controls import control_scores
-from simulation.harness import CENTRAL, Arm, Scores, read_scores, site_split
+from simulation.harness import CENTRAL, POOLED, Arm, Scores, read_scores, site_split
 
 SCORE_COLUMNS = ("arm", "seed", "site", "participant_id", "label", "probability")
+EVERYBODY = "all"
+"""How results.json calls the single site of the pooled arm."""
+
 Row = dict[str, Any]
 
 
@@ -109,7 +112,8 @@ def _round_rows(arm: Arm) -> Iterator[Row]:
     place = {"arm": arm.name, "seed": arm.study.training.seed, "model": model, "ci_low": None, "ci_high": None}
     for path in sorted((arm.folder / "rounds").glob("*.json")):
         record = json.loads(path.read_text(encoding="utf-8"))
-        for site, found in {CENTRAL: record["central"], **record["sites"]}.items():
+        for name, found in {CENTRAL: record["central"], **record["sites"]}.items():
+            site = EVERYBODY if name == POOLED else name
             for metric in ("train_loss", "loss", "auc"):
                 if metric in found:
                     # A site's reply evaluates the model that came down: that of the round before.

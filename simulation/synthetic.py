@@ -184,6 +184,8 @@ def _write_tables(out: Path, site: PlannedSite, written: Sequence[Written], para
     _write(out / "truth" / f"{site.name}.csv", _truth(written))
     manifest = {"notice": NOTICE, "synthetic": True, "site": site.name, **asdict(parameters)}
     manifest |= {"participants": len(site.table), "images": len(site.images)}
+    if site.name in CENTERS:
+        manifest["label_rule"] = CENTERS[site.name].label_rule
     if site.name == SHANGHAI.name:
         manifest["median_deviation_from_table_1"] = median_deviation(site.table)
     _write(folder / "manifest.json", _json(manifest))

@@ -1,5 +1,7 @@
 """Our averages are Flower's, bit for bit; and any other strategy of Flower works on the same replies."""
 
+import json
+
 import numpy as np
 import pytest
 from flwr.serverapp.strategy import FedAvg, FedMedian, Strategy
@@ -27,10 +29,9 @@ def replies() -> list[Trained]:
 
 
 def study(strategy: str, mu: float = 0.0) -> StudyConfig:
-    federation = f'{{"strategy": "{strategy}", "proximal_mu": {mu}}}'
-    label = '{"column": "y", "rule": "r"}'
+    tree = {"name": "s", "title": "s", "label": {"column": "y", "rule": "r"}, "model": {"modalities": ["image"]}}
     return StudyConfig.model_validate_json(
-        f'{{"name": "s", "title": "s", "label": {label}, "model": {{"modalities": ["image"]}}, "federation": {federation}}}'
+        json.dumps({**tree, "federation": {"strategy": strategy, "proximal_mu": mu}})
     )
 
 
