@@ -23,7 +23,7 @@ import torch
 from client.tasks import _seed
 from client.workspace import Site
 from sarco_models.config import StudyConfig, load_study
-from sarco_models.parameters import Parameters, trained_tensors
+from sarco_models.parameters import Parameters
 from sarco_models.schema import design_columns
 from sarco_models.summaries import Moments, agreed_scaling
 from sarco_models.training import Reader, participant_loss, predict, steps_per_epoch, warmup_cosine
@@ -90,13 +90,15 @@ def ratio(repeats: int) -> None:
         root = Path(folder)
         made = make_cohort(root / "cohort", scale="small", seed=1, central_participants=6)
         sites = tuple(SiteFolder(n, p, "awgs2019") for n, p in sorted(made.items()) if n != "central")
-        arm = Arm("federated", image_study(rounds=15), sites, root, root / "cache", root / "run")
+        arm = Arm("federated", image_study(rounds=20), sites, root, root / "cache", root / "run")
         engine, plain = [], []
         for k in range(repeats + 1):
             each = replace(arm, folder=root / f"run{k}")
             run = prepare(each)
             (each.folder / "coordinator.toml").write_text('cache = "cache"\n')
             opened = open_sites(each)
+            for site in opened:
+                _ = site.model  # both sides find their networks built
             begun = time.perf_counter()
             train_in_process(run, opened)
             engine.append(time.perf_counter() - begun)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -109,13 +110,15 @@ class Parameters:
         return hashlib.sha256(self.manifest.digest.encode() + self.vector.tobytes()).hexdigest()
 
     def save(self, path: Path) -> None:
-        """Write a safetensors file of named tensors; atomic."""
+        """Write a safetensors file of named tensors; it is whole or absent, also after a power cut."""
         named = {
             name: piece.view(shape).clone()
             for name, piece, shape in zip(self.manifest.names, self._pieces(), self.manifest.shapes, strict=True)
         }
         partial = path.with_suffix(".partial")
         save_file(named, partial, metadata={"manifest": self.manifest.to_json()})
+        with partial.open("rb") as file:
+            os.fsync(file.fileno())
         partial.rename(path)
 
     def _pieces(self) -> tuple[Tensor, ...]:

@@ -165,7 +165,7 @@ class Reader:
         """One epoch: classes at parity if the study asks for it, participants shuffled, images drawn."""
         cfg = self.study.training
         order = _epoch_order(people, rng, balance=cfg.balance_classes)
-        table = self._table(people)
+        table, read = self._table(people), self._augmented(people, rng)
         for start in range(0, len(order), cfg.batch_participants):
             chosen = order[start : start + cfg.batch_participants]
             images = [
@@ -174,15 +174,15 @@ class Reader:
                 else own
                 for i in chosen
             ]
-            yield self._batch(people, chosen, images, table, self._augmented(people, rng))
+            yield self._batch(people, chosen, images, table, read)
 
     def whole(self, people: People) -> Iterator[Batch]:
         """Everybody once, with all images, unchanged."""
-        table = self._table(people)
+        table, read = self._table(people), self._plain(people)
         for start in range(0, len(people), PREDICTION_PARTICIPANTS):
             chosen = np.arange(start, min(start + PREDICTION_PARTICIPANTS, len(people)))
             images = [self._images_of(people, int(i)) for i in chosen]
-            yield self._batch(people, chosen, images, table, self._plain(people))
+            yield self._batch(people, chosen, images, table, read)
 
     def _images_of(self, people: People, i: int) -> NDArray[np.int64]:
         if not self.study.uses_images:

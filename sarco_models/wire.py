@@ -14,6 +14,7 @@ Every request carries the digest of the study, so that a site answers only for a
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 import io
 import json
@@ -160,6 +161,7 @@ _ARRAYS: Mapping[type, tuple[str, ...]] = {
     Moments: tuple(f.name for f in dataclasses.fields(Moments)),
     ScoreHistogram: tuple(f.name for f in dataclasses.fields(ScoreHistogram)),
 }
+_HINTS = {cls: typing.get_type_hints(cls) for cls in _KINDS.values()}
 _FIELDS, _METRICS, _PACKED = "fields", "metrics", "packed"
 T = TypeVar("T")
 
@@ -238,21 +240,36 @@ def decode(content: RecordDict, kind: type[T] | None = None) -> T:
     if fields is None or cls is None or (kind is not None and cls is not kind):
         raise ProtocolError(f"the message is {name!r}; expected {kind.__name__ if kind else 'a known kind'}")
     try:
-        hints = typing.get_type_hints(cls)
+        hints = _HINTS[cls]
         message = cls(**{f.name: _field(content, f.name, hints[f.name]) for f in dataclasses.fields(cls)})
     except (KeyError, TypeError, ValueError) as error:
         raise ProtocolError(
             f"{name}: field {error} is absent or damaged: do both sides run the same version?"
         ) from None
-    unknown = sorted(_places(content) - _places(encode(message)))
+    unknown = sorted(_places(content) - _known_places(cls))
     if unknown:
         raise ProtocolError(f"{name}: {unknown[0]} is not a field of it: do both sides run the same version?")
     return typing.cast(T, message)
 
 
 def _places(content: RecordDict) -> set[str]:
-    """Every record, and every key in it."""
-    return {f"{name}.{key}" for name, record in content.items() for key in ("", *record)}
+    """Every record, and every key in it but the names of metrics, which are free."""
+    keys = {f"{name}.{key}" for name, record in content.items() if name != _METRICS for key in record}
+    return keys | {f"{name}." for name in content}
+
+
+@functools.cache
+def _known_places(cls: type) -> frozenset[str]:
+    """Where the fields of a request or reply are found in its records."""
+    places = {f"{_FIELDS}.", f"{_FIELDS}.kind"}
+    for name, kind in _HINTS[cls].items():
+        if kind is Parameters:
+            places |= {f"{name}.", f"{name}.{_PACKED}", f"{_FIELDS}.{name}.manifest"}
+        elif kind in _ARRAYS:
+            places |= {f"{name}.", *(f"{name}.{part}" for part in _ARRAYS[kind])}
+        else:
+            places.add(f"{_FIELDS}.{name}" if typing.get_origin(kind) is None else f"{_METRICS}.")
+    return frozenset(places)
 
 
 def _field(content: RecordDict, name: str, kind: Any) -> Any:

@@ -114,7 +114,8 @@ class Run:
         """The study's network with the run's frozen layers; trained layers are as built."""
         model = build_model(self.study, weights="none")
         if model.frozen is not None:
-            self.frozen.load_into(all_tensors(model.frozen))
+            tensors = all_tensors(model.frozen)
+            Parameters.load(self.folder / "frozen.safetensors", Manifest.of(tensors)).load_into(tensors)
         return model
 
     @cached_property
@@ -125,9 +126,7 @@ class Run:
     @cached_property
     def frozen(self) -> Parameters:
         """Layers that are never trained; they travel once."""
-        skeleton = build_model(self.study, weights="none").frozen
-        tensors = all_tensors(skeleton) if skeleton else {}
-        return Parameters.load(self.folder / "frozen.safetensors", Manifest.of(tensors))
+        return Parameters.pack(all_tensors(self.model.frozen) if self.model.frozen else {})
 
     def records(self) -> list[dict[str, Any]]:
         """Records of the complete rounds, in order; round 0 is the start."""
