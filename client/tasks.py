@@ -15,7 +15,7 @@ from sarco_models.cohort import People
 from sarco_models.decisions import ScoreHistogram
 from sarco_models.errors import DataError, ProtocolError, UndefinedMetric
 from sarco_models.metrics import auc
-from sarco_models.parameters import Parameters, trained_tensors
+from sarco_models.parameters import Parameters
 from sarco_models.schema import design_columns
 from sarco_models.summaries import Moments
 from sarco_models.training import (
@@ -116,8 +116,7 @@ def describe(site: Site) -> Described:
 def train(site: Site, request: Train) -> Trained:
     """Evaluate the model that came down, train it for the study's local epochs, and send it up."""
     reader = _reader(site, request.setup)
-    net = site.model.net
-    request.parameters.load_into(trained_tensors(net))
+    request.parameters.load_into(site.tensors)
     metrics = _validation_metrics(site, reader)
     losses = fit(training(site, reader, request), seed=_seed(site, request.round))
     metrics = {**metrics, "train_loss": float(np.mean(losses))}
@@ -125,7 +124,7 @@ def train(site: Site, request: Train) -> Trained:
         site=site.name,
         round=request.round,
         participants=len(site.split.train),
-        parameters=Parameters.pack(trained_tensors(net)),
+        parameters=Parameters.pack(site.tensors),
         metrics=_allowed(site, metrics),
     )
 
@@ -138,7 +137,7 @@ def training(site: Site, reader: Reader, request: Train) -> Training:
     steps = cfg.local_epochs * steps_per_epoch(people, cfg)
     loss: Loss = participant_loss
     if study.federation.proximal_mu:
-        anchor = {name: p.detach().clone() for name, p in trained_tensors(net).items()}
+        anchor = {name: p.detach().clone() for name, p in site.tensors.items()}
         loss = proximal(loss, anchor, study.federation.proximal_mu)
     return Training(
         net=net,
@@ -154,7 +153,7 @@ def training(site: Site, reader: Reader, request: Train) -> Training:
 def evaluate(site: Site, request: Evaluate) -> Evaluated:
     """Score the final model: metrics on validation participants, the score histogram of training participants."""
     reader = _reader(site, request.setup)
-    request.parameters.load_into(trained_tensors(site.model.net))
+    request.parameters.load_into(site.tensors)
     people = site.split.train
     logits = predict(site.model.net, reader, people)
     if site.study.training.balance_classes:

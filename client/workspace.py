@@ -8,6 +8,7 @@ from functools import cached_property
 from pathlib import Path
 
 import numpy as np
+from torch import Tensor
 
 from client.policy import Policy
 from sarco_models.cohort import Split, open_cohort, split
@@ -15,7 +16,7 @@ from sarco_models.config import Config, Name, StudyConfig, load_config, load_stu
 from sarco_models.errors import ConfigError
 from sarco_models.fusion import Model, build_model
 from sarco_models.image_cache import Progress
-from sarco_models.parameters import Manifest, Parameters, all_tensors
+from sarco_models.parameters import Manifest, Parameters, all_tensors, trained_tensors
 from sarco_models.summaries import Moments, agreed_scaling
 from sarco_models.training import Reader
 from sarco_models.wire import Setup
@@ -61,6 +62,11 @@ class Site:
     def model(self) -> Model:
         """The study's network; its weights always come from the coordinator."""
         return build_model(self.study, weights="none")
+
+    @cached_property
+    def tensors(self) -> dict[str, Tensor]:
+        """What training changes, by name."""
+        return trained_tensors(self.model.net)
 
     def keep(self, setup: Setup) -> None:
         """Store a setup, so that this process and any later one can use it."""

@@ -4,6 +4,7 @@ import logging
 import math
 import time
 from collections.abc import Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -122,33 +123,48 @@ def run_study(grid: Grid, run: Run) -> None:
     if central:
         central.agree(scaling)
     if not run.records():
-        parameters = run.parameters_after(0)
-        sites = {d.site: {"participants": d.participants, "training": d.training} for d in federation.sites.values()}
-        start = {"sites": sites, "central": central.metrics(parameters) if central else {}, **_taken(federation)}
-        start |= {"prevalence": federation.prevalence, "failures": federation.absent, "seconds": 0.0}
-        run.record(0, start, None)
-    strategy = build_strategy(run.study)
+        _record_start(federation, central)
+    strategy, setup_digest = build_strategy(run.study), setup.digest
     done = len(run.records()) - 1
     parameters = run.parameters_after(done)
-    for round_ in range(done + 1, run.study.federation.rounds + 1):
-        started = time.monotonic()
-        requests = {node: Train(run.study.digest, setup.digest, round_, parameters) for node in federation.sites}
-        replies, failures = federation.ask(requests, Trained)
-        good = _checked(federation, replies, round_, failures)
-        _require_quorum(federation, len(good), failures, f"round {round_}")
-        parameters = aggregate(strategy, round_, good)
-        record = {
-            "sites": {
-                r.site: {"participants": r.participants, **r.metrics} for r in sorted(good, key=lambda r: r.site)
-            },
-            "central": central.metrics(parameters) if central else {},
-            "failures": failures,
-            **_taken(federation),
-            "seconds": time.monotonic() - started,
-        }
-        run.record(round_, record, parameters)
-        log.info("round %d of %d: %d sites", round_, run.study.federation.rounds, len(good))
+    # Round k is written while the sites train round k + 1: a checkpoint costs the run nothing, and a crash one round.
+    with ThreadPoolExecutor(1) as writer:
+        written: Future[None] | None = None
+        for round_ in range(done + 1, run.study.federation.rounds + 1):
+            started = time.monotonic()
+            requests = {node: Train(run.study.digest, setup_digest, round_, parameters) for node in federation.sites}
+            replies, failures = federation.ask(requests, Trained)
+            good = _checked(federation, replies, round_, failures)
+            if written:
+                written.result()
+            _require_quorum(federation, len(good), failures, f"round {round_}")
+            parameters = aggregate(strategy, round_, good)
+            record = {
+                "sites": {r.site: {"participants": r.participants, **r.metrics} for r in good},
+                "central": central.metrics(parameters) if central else {},
+                "failures": failures,
+                **_taken(federation),
+                "seconds": time.monotonic() - started,
+            }
+            written = writer.submit(run.record, round_, record, parameters)
+            log.info("round %d of %d: %d sites", round_, run.study.federation.rounds, len(good))
+        if written:
+            written.result()
     _release(federation, setup, scaling, parameters)
+
+
+def _record_start(federation: Federation, central: Central | None) -> None:
+    """Round 0: who takes part, and how good the starting weights are."""
+    run = federation.run
+    record = {
+        "sites": {d.site: {"participants": d.participants, "training": d.training} for d in federation.sites.values()},
+        "central": central.metrics(run.parameters_after(0)) if central else {},
+        "prevalence": federation.prevalence,
+        "failures": federation.absent,
+        **_taken(federation),
+        "seconds": 0.0,
+    }
+    run.record(0, record, None)
 
 
 def _agree(federation: Federation) -> tuple[TableScaling, Setup]:
@@ -203,7 +219,7 @@ def _expected(content: RecordDict, kind: type[R]) -> R | str:
 def _checked(
     federation: Federation, replies: Mapping[int, Trained], round_: int, failures: dict[str, str]
 ) -> list[Trained]:
-    """Replies that may enter the average; the others are recorded under the site's name."""
+    """Replies that may enter the average, in the order of the sites; the others are recorded under the site's name."""
     good = []
     for node, reply in replies.items():
         fault = _fault(federation.sites[node], reply, round_, federation.run)
@@ -211,7 +227,7 @@ def _checked(
             failures[federation.sites[node].site] = fault
         else:
             good.append(reply)
-    return good
+    return sorted(good, key=lambda reply: reply.site)
 
 
 def _fault(site: Described, reply: Trained, round_: int, run: Run) -> str:
