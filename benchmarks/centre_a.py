@@ -98,7 +98,8 @@ def main() -> None:
                 found = auc_interval(probability, cohort.labels == 1)
                 print(
                     f"SYNTHETIC centre A, seed {seed}, {options.size} px, {framing}: {len(cohort)} people, "
-                    f"{len(cohort.owner)} images, out-of-fold AUC {found.value:.3f} ({found.low:.3f}-{found.high:.3f}), "
+                    f"{len(cohort.owner)} images, out-of-fold AUC {found.value:.3f} "
+                    f"({found.low:.3f}-{found.high:.3f}), "
                     f"folds {np.mean(each):.3f} +- {np.std(each, ddof=1):.3f}, {time.perf_counter() - begun:.0f} s",
                     flush=True,
                 )

@@ -10,6 +10,7 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
+from rich.text import Text
 
 from sarco_models.errors import SarcoError
 
@@ -56,7 +57,8 @@ def edge() -> Iterator[None]:
     except SarcoError as error:
         lines = str(error).splitlines()
         shown = lines[:20] + ([f"... and {len(lines) - 20} more"] if len(lines) > 20 else [])
-        Console(stderr=True).print("[bold red]error[/]", "\n".join(shown), highlight=False, markup=True, soft_wrap=True)
+        text = Text.assemble(("error ", "bold red"), "\n".join(shown))
+        Console(stderr=True).print(text, soft_wrap=True)
         raise typer.Exit(1) from None
 
 

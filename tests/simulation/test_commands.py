@@ -1,0 +1,180 @@
+"""The commands as a person types them: what they write, what they say when something is wrong, and a power cut."""
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+import client.cli
+import server.cli
+import simulation.cli
+
+PROJECT = Path(__file__).resolve().parents[2]
+EXPERIMENT = """
+name = "tiny"
+title = "Three tiny hospitals"
+study = "STUDY"
+seeds = [1]
+arms = ["federated", "pooled", "local"]
+[cohort]
+scale = "tiny"
+width_px = 96
+central_participants = 12
+[controls]
+prevalence = "prevalence"
+age = "feature:age_years"
+[overrides.image]
+size = 32
+[overrides.model]
+weights = "none"
+[overrides.augmentation]
+cached_views = 1
+[overrides.federation]
+rounds = 4
+min_participants = 4
+"""
+
+
+@pytest.fixture
+def experiment(tmp_path: Path) -> Path:
+    path = tmp_path / "tiny.toml"
+    path.write_text(EXPERIMENT.replace("STUDY", str(PROJECT / "configs" / "study.toml")))
+    return path
+
+
+def lab(*words: object) -> list[str]:
+    return [sys.executable, "-W", "ignore", "-m", "simulation.cli", *map(str, words)]
+
+
+def run_lab(*words: object) -> subprocess.CompletedProcess[str]:
+    env = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(PROJECT)}
+    return subprocess.run(lab(*words), capture_output=True, text=True, env=env, timeout=600, check=False)  # noqa: S603
+
+
+def rows_of(folder: Path) -> list[dict[str, object]]:
+    found: list[dict[str, object]] = json.loads((folder / "results.json").read_text())["rows"]
+    return found
+
+
+@pytest.mark.slow
+def test_an_experiment_killed_again_and_again_ends_with_the_same_results(experiment: Path, tmp_path: Path) -> None:
+    """kill -9 while hospitals are made and while models are trained; the same command completes it."""
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    told = run_lab("run", experiment, "--out", whole)
+    assert told.returncode == 0, told.stderr
+    env = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(PROJECT)}
+    for mark in ("cohort-1/sichuan/images/*", "arms/1/pooled/rounds/0002.json"):
+        process = subprocess.Popen(  # noqa: S603
+            lab("run", experiment, "--out", broken), env=env, start_new_session=True,
+            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        )  # fmt: skip
+        deadline = time.monotonic() + 300
+        while not any(broken.glob(mark)) and process.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.05)
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        assert not (broken / "results.json").exists()
+    told = run_lab("run", experiment, "--out", broken)
+    assert told.returncode == 0, told.stderr
+    assert rows_of(broken) == rows_of(whole)
+    assert (broken / "scores.csv").read_bytes() == (whole / "scores.csv").read_bytes()
+    assert not list(broken.glob("arms/**/*.partial"))
+    check_what_a_person_finds(whole, told.stdout)
+
+
+def check_what_a_person_finds(out: Path, said: str) -> None:
+    assert "SYNTHETIC central test cohort, 12 people" in said
+    assert f"report: {(out.parent / 'broken' / 'report.html').resolve()}" in said.replace("\n", "")
+    page = (out / "report.html").read_text()
+    assert "SYNTHETIC" in page
+    assert "http://" not in page.replace("http://www.w3.org", "")
+    assert 'src="data:image/png;base64,' in page
+    ids = {r["participant_id"] for r in csv.DictReader((out / "scores.csv").read_text().splitlines())}
+    assert ids
+    assert not [i for i in ids if i in page]
+    rows = rows_of(out)
+    arms = {r["arm"] for r in rows}
+    local = {"local:shanghai", "local:sichuan", "local:zhongshan"}
+    assert arms == {"federated", "pooled", *local, "control:prevalence", "control:age"}
+    keys = {"arm", "seed", "round", "site", "model", "metric", "value", "ci_low", "ci_high", "n", "n_positive"}
+    assert all(set(r) == keys for r in rows)
+    final = [r for r in rows if r["arm"] == "federated" and r["round"] is None and r["site"] == "central"]
+    assert {"auc", "sensitivity", "specificity", "accuracy", "f1_positive", "f1_macro", "brier"} <= {
+        r["metric"] for r in final
+    }
+    assert {"auc_difference:pooled", "delong_p:local:sichuan"} <= {r["metric"] for r in final}
+    assert all(np.isfinite(float(str(r["value"]))) for r in rows)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (("seeds = [1]", "seeds = [1.5]"), ["tiny.toml: seeds.0 = 1.5", "valid integer"]),
+        (("arms =", "arm ="), ["tiny.toml: arm: unknown key; did you mean arms?"]),
+        (('scale = "tiny"', 'scale = "huge"'), ["cohort.scale = 'huge'", "'tiny', 'small' or 'full'"]),
+        (("[cohort]", "[sites]\na = 'x'\n[cohort]"), ["give either [cohort]", "or [sites]"]),
+        (("size = 32", "size = 8"), ["study.toml: image.size = 8", "greater than or equal to 16"]),
+    ],
+)
+def test_a_wrong_experiment_is_told_in_words_with_exit_status_1(
+    experiment: Path, tmp_path: Path, change: tuple[str, str], words: list[str]
+) -> None:
+    experiment.write_text(experiment.read_text().replace(*change))
+    told = CliRunner().invoke(simulation.cli.app, ["run", str(experiment), "--out", str(tmp_path / "out")])
+    assert told.exit_code == 1
+    assert isinstance(told.exception, SystemExit)
+    said = told.stderr.replace("\n", " ")
+    assert not [w for w in words if w not in said], said
+    assert not (tmp_path / "out").exists()
+
+
+def test_sites_of_an_experiment_may_be_any_folders(experiment: Path, tmp_path: Path) -> None:
+    from simulation.experiments import Experiment
+
+    head = EXPERIMENT.replace("STUDY", str(PROJECT / "configs" / "study.toml"))
+    text = head[: head.index("[cohort]")] + 'central = "test"\n[sites]\nnorth = "n"\nsouth = "s"\n'
+    experiment.write_text(text)
+    arms = Experiment.load(experiment, tmp_path / "out").arms(1)
+    assert [a.name for a in arms] == ["federated", "pooled", "local:north", "local:south"]
+    assert [s.data for s in arms[0].sites] == [tmp_path / "n", tmp_path / "s"]
+    assert arms[0].central == tmp_path / "test"
+
+
+def test_check_data_lists_every_fault_with_place_and_remedy(tmp_path: Path) -> None:
+    (tmp_path / "participants.csv").write_text(
+        "participant_id,sarcopenia,age_years,albumin_g_per_l\na,1,66,398\na,2,30000,40\n"
+    )
+    told = CliRunner(env={"COLUMNS": "200"}).invoke(client.cli.app, ["check-data", str(tmp_path)])
+    assert told.exit_code == 1
+    for words in (
+        "row 2",
+        "albumin_g_per_l",
+        "398",
+        "10 to 60 g/L",
+        "row 3",
+        "the same id as row 2",
+        "0 or 1",
+        "errors",
+    ):
+        assert words in told.stdout, told.stdout
+    assert "Traceback" not in told.output
+
+
+def test_a_folder_that_is_no_run_is_told_in_words(tmp_path: Path) -> None:
+    told = CliRunner().invoke(server.cli.app, ["show", str(tmp_path)])
+    assert told.exit_code == 1
+    assert "is not a run directory" in told.stderr.replace("\n", " ")
+
+
+def test_a_report_without_results_is_told_in_words(tmp_path: Path) -> None:
+    told = CliRunner().invoke(simulation.cli.app, ["report", str(tmp_path)])
+    assert told.exit_code == 1
+    assert "results.json" in told.stderr
