@@ -11,7 +11,7 @@ from flwr.clientapp import ClientApp
 from client.tasks import handle, place_of
 from client.workspace import Site, open_site
 from sarco_models import wire
-from sarco_models.errors import ConfigError, SarcoError
+from sarco_models.errors import ConfigError, DataError, SarcoError
 from sarco_models.wire import Code, Refused, Reply
 
 log = logging.getLogger(__name__)
@@ -39,7 +39,7 @@ def _reply(message: Message, context: Context, site_of: SiteOf) -> Reply:
         return handle(site_of(context), wire.decode(message.content))
     except SarcoError as error:
         log.error("the site cannot answer: %s", type(error).__name__)
-        return Refused("", Code.BAD_REQUEST)
+        return Refused("", Code.DATA_FAULT if isinstance(error, DataError) else Code.BAD_REQUEST)
     except Exception as error:
         log.error("the site cannot answer: %s", place_of(error))
         return Refused("", Code.INTERNAL)

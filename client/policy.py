@@ -4,7 +4,7 @@ from typing import Literal
 
 from sarco_models.config import Config
 from sarco_models.errors import PolicyViolation
-from sarco_models.wire import Code, Request
+from sarco_models.wire import Code, Evaluate, Request, Train
 
 Task = Literal["Describe", "Setup", "Train", "Evaluate"]
 
@@ -17,12 +17,14 @@ class Policy(Config):
         tasks: requests that are answered at all.
         min_training_participants: with fewer people in training, nothing leaves.
         metrics: names of the metrics that may leave with a reply.
+        min_cell: sums and metrics over fewer people than this stay here.
     """
 
     approved_studies: tuple[str, ...] = ()
     tasks: tuple[Task, ...] = ("Describe", "Setup", "Train", "Evaluate")
     min_training_participants: int = 10
     metrics: tuple[str, ...] = ("train_loss", "loss", "auc")
+    min_cell: int = 3
 
 
 class Refusal(PolicyViolation):
@@ -34,13 +36,23 @@ class Refusal(PolicyViolation):
         super().__init__(f"{code}: {reason}")
 
 
-def check(request: Request, policy: Policy) -> None:
-    """Raise :class:`Refusal` unless the hospital allows this request."""
+def check(request: Request, policy: Policy, rounds: int) -> None:
+    """Raise :class:`Refusal` unless the hospital allows this request.
+
+    Args:
+        request: as it came.
+        policy: of the hospital.
+        rounds: of the study; there is no training outside them, and one evaluation, after the last.
+    """
     if request.study not in policy.approved_studies:
         known = ", ".join(d[:12] for d in policy.approved_studies) or "none"
         raise Refusal(Code.STUDY_NOT_APPROVED, f"study {request.study[:12]} is not approved here (approved: {known})")
     if type(request).__name__ not in policy.tasks:
         raise Refusal(Code.TASK_NOT_ALLOWED, f"{type(request).__name__} is not among the allowed tasks {policy.tasks}")
+    if isinstance(request, Train) and not 1 <= request.round <= rounds:
+        raise Refusal(Code.BAD_REQUEST, f"round {request.round} is not one of the study's {rounds}")
+    if isinstance(request, Evaluate) and request.round != rounds:
+        raise Refusal(Code.BAD_REQUEST, f"evaluation belongs after round {rounds}, not {request.round}")
 
 
 def check_people(*, training: int, positive: int, policy: Policy, required: int) -> None:

@@ -52,7 +52,7 @@ log = logging.getLogger(__name__)
 def handle(site: Site, request: Request) -> Reply:
     """Answer one request. Errors leave as codes; what a hospital's log says of them names no file and no person."""
     try:
-        check(request, site.policy)
+        check(request, site.policy, site.study.federation.rounds)
         torch.set_num_threads(site.threads)
         return _work(site, request)
     except Refusal as refusal:
@@ -80,6 +80,13 @@ def place_of(error: Exception) -> str:
 
 
 def _work(site: Site, request: Request) -> Reply:
+    people = site.split.train
+    check_people(
+        training=len(people),
+        positive=int(people.labels.sum()),
+        policy=site.policy,
+        required=site.study.federation.min_participants,
+    )
     match request:
         case Describe():
             return describe(site)
@@ -94,14 +101,9 @@ def _work(site: Site, request: Request) -> Reply:
 
 def describe(site: Site) -> Described:
     """Count participants and add up the training participants' tables."""
-    people = site.split.train
-    check_people(
-        training=len(people),
-        positive=int(people.labels.sum()),
-        policy=site.policy,
-        required=site.study.federation.min_participants,
-    )
-    extremes = site.study.tabular.scaling == "minmax"
+    people, columns = site.split.train, design_columns(site.study.features)
+    used = [c.group in site.study.model.modalities for c in columns]
+    moments = Moments.of(people, columns, extremes=site.study.tabular.scaling == "minmax")
     return Described(
         site=site.name,
         label_rule=site.label_rule,
@@ -109,7 +111,7 @@ def describe(site: Site) -> Described:
         training=len(people),
         training_positive=int(people.labels.sum()),
         images=len(site.split.cohort.owner),
-        moments=Moments.of(people, design_columns(site.study.features), extremes=extremes),
+        moments=moments.of_columns(np.array(used, dtype=np.bool_) & (moments.count >= site.policy.min_cell)),
     )
 
 
@@ -174,7 +176,7 @@ def _reader(site: Site, setup: str) -> Reader:
 
 def _validation_metrics(site: Site, reader: Reader) -> dict[str, float]:
     people: People = site.split.validation
-    if not len(people):
+    if len(people) < site.policy.min_cell:
         return {}
     logits = predict(site.model.net, reader, people)
     labels = people.labels == 1

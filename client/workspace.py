@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
@@ -71,11 +72,13 @@ class Site:
     def keep(self, setup: Setup) -> None:
         """Store a setup, so that this process and any later one can use it."""
         self.state.mkdir(parents=True, exist_ok=True)
-        partial = self.state / "setup.partial"
+        partial = self.state / f"setup.{os.getpid()}.partial"
         sums = {f.name: getattr(setup.moments, f.name) for f in fields(Moments)}
         with partial.open("wb") as file:
             manifest = np.array(json.dumps([setup.study, setup.frozen.manifest.to_json()]))
             np.savez(file, manifest=manifest, frozen=setup.frozen.vector, **sums)
+        for older in sorted(self.state.glob("setup-*.npz"), key=lambda path: path.stat().st_mtime_ns)[:-1]:
+            older.unlink(missing_ok=True)
         partial.rename(self._setup_file(setup.digest))
         self._use(setup)
 

@@ -2,7 +2,7 @@
 
 The participant is the unit of everything: a split holds people, and all of a person's images go with them. What may be
 fitted on (:class:`TrainingPeople`) and what may only be scored (:class:`HeldOut`) are different types, and only
-:func:`split` makes them: nothing can be fitted on people who are held out.
+:func:`split` and :func:`pool` make them: moments and training refuse people who are held out.
 """
 
 import hashlib

@@ -22,17 +22,30 @@ IMAGE = "image"
 
 DENIED = (
     "asmi",
+    "asm_",
+    "smi_",
+    "l3smi",
+    "smil3",
+    "appendicular",
+    "lean_mass",
+    "muscle_mass",
+    "muscle_index",
     "grip",
+    "hand_strength",
     "gait",
     "walk_speed",
+    "walking_speed",
+    "metre_walk",
+    "m_walk",
     "chair_stand",
+    "chair_rise",
     "sit_to_stand",
+    "5sts",
+    "sts5",
     "sppb",
-    "smi_l3",
-    "l3_smi",
-    "skeletal_muscle_index",
 )
-"""What defines sarcopenia is never an input: a column whose name holds one of these is refused (SCIENCE 1.6, I18)."""
+"""What defines sarcopenia is never an input: a feature whose name holds one of these, with or without underscores, is
+refused (SCIENCE 1.6, I18). A study of another disease names its own in ``label.reference_columns``."""
 
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]*$")]
 Fraction = Annotated[float, Field(ge=0, lt=1)]
@@ -64,7 +77,9 @@ class Feature(Config):
         if not self.low < self.high:
             raise ValueError(f"low {self.low} must be below high {self.high}")
         for part in DENIED:
-            if part in self.name:
+            # With an underscore at its end a stem is a word of its own; the others are found however they are joined.
+            whole_word = part.endswith("_") and f"_{part}" in f"_{self.name}_"
+            if whole_word or (not part.endswith("_") and part.replace("_", "") in self.name.replace("_", "")):
                 raise ValueError(f"{self.name} defines the label ({part}) and can never be a model input: remove it")
         return self
 

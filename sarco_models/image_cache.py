@@ -4,6 +4,7 @@ A cache is a folder whose name is the digest of everything that its content depe
 the tables, the calibrations and the preprocessing. Beside the pixels lies what the frozen layers made of them.
 """
 
+import functools
 import hashlib
 import json
 import os
@@ -104,8 +105,18 @@ def _content_key(
         digest.update(f"|{row.image}|{row.participant_id}|{row.mask}|{calibrations.get(row.image)}".encode())
         for name in (row.image, row.mask):
             path = folder / name
-            digest.update(hashlib.blake2b(path.read_bytes()).digest() if name and path.is_file() else b"absent")
+            digest.update(_file_digest(path, path.stat()) if name and path.is_file() else b"absent")
     return digest.hexdigest()
+
+
+def _file_digest(path: Path, stat: os.stat_result) -> bytes:
+    """Digest of a file's content; a file that has not been touched is read once in a process."""
+    return _content_digest(path, stat.st_size, stat.st_mtime_ns)
+
+
+@functools.lru_cache(maxsize=65536)
+def _content_digest(path: Path, _size: int, _mtime_ns: int) -> bytes:
+    return hashlib.blake2b(path.read_bytes()).digest()
 
 
 def _fill_cache(
@@ -116,6 +127,7 @@ def _fill_cache(
     progress: Progress | None,
 ) -> None:
     """Decode every image once into a folder that gets its name only when it is complete."""
+    _sweep(place.parent)
     partial = place.with_name(f"{place.name}.{os.getpid()}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
@@ -134,11 +146,27 @@ def _fill_cache(
             pixels.append(image)
         if progress:
             progress(position + 1, len(rows))
-    np.save(partial / "pixels.npy", np.array(pixels, dtype=np.uint8).reshape(-1, side, side))
+    with (partial / "pixels.npy").open("wb") as file:
+        np.save(file, np.array(pixels, dtype=np.uint8).reshape(-1, side, side))
+        file.flush()
+        os.fsync(file.fileno())
     index = {"rows": kept, "devices": devices, "findings": [(position, asdict(f)) for position, f in findings]}
     (partial / "index.json").write_text(json.dumps(index), encoding="utf-8")
-    shutil.rmtree(place, ignore_errors=True)
-    partial.rename(place)
+    try:
+        partial.rename(place)
+    except OSError:
+        # Another process was faster: its folder holds the same pixels, and perhaps more.
+        if not (place / "index.json").exists():
+            raise
+        shutil.rmtree(partial)
+
+
+def _sweep(cache: Path) -> None:
+    """Remove what processes that are gone have left half done: it holds pixels of people."""
+    for partial in cache.glob("**/*.partial"):
+        owner = partial.name.split(".")[-2]
+        if owner.isdigit() and not Path(f"/proc/{owner}").exists() and Path("/proc/self").exists():
+            shutil.rmtree(partial) if partial.is_dir() else partial.unlink()
 
 
 def _left_out(finding: Finding, row: ImageRow) -> Finding:
@@ -175,5 +203,7 @@ def kept_part(cache: ImageCache, key: str, images: NDArray[np.int64], compute: C
             shape = (len(cache.pixels), *block.shape[1:])
             result = np.lib.format.open_memmap(partial, mode="w+", dtype=np.float16, shape=shape)
         result[chunk] = block
+    if result is not None:
+        result.flush()
     partial.rename(path)
     return np.asarray(np.load(path, mmap_mode="r"))

@@ -7,7 +7,6 @@ they may stand in the file, and are never read (SCIENCE 1.6, I18).
 
 import csv
 import difflib
-import hashlib
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -143,11 +142,6 @@ def people_without_images(participants: ParticipantTable, images: Iterable[Image
         for participant_id, row in zip(participants.ids, participants.rows, strict=True)
         if participant_id not in named
     )
-
-
-def fingerprint(path: Path) -> str:
-    """SHA-256 of a file's content."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def _read_csv(path: Path) -> tuple[list[str], list[tuple[int, dict[str, str]]], list[Finding]]:

@@ -59,6 +59,16 @@ class Moments:
         largest = np.where(present, fixed, _EMPTY_HIGH).max(axis=0, initial=_EMPTY_HIGH) if extremes else nobody * 0 - 1
         return Moments(present.sum(axis=0), fixed.sum(axis=0), (fixed**2).sum(axis=0), smallest, largest)
 
+    def of_columns(self, kept: NDArray[np.bool_]) -> Moments:
+        """The same sums for the columns where ``kept`` is True; the others say that nobody has a value."""
+        return Moments(
+            np.where(kept, self.count, 0),
+            np.where(kept, self.total, 0),
+            np.where(kept, self.squares, 0),
+            np.where(kept, self.smallest, _EMPTY_LOW),
+            np.where(kept, self.largest, _EMPTY_HIGH),
+        )
+
     def __add__(self, other: Moments) -> Moments:
         """Moments of both groups of people together."""
         if len(self.count) != len(other.count):

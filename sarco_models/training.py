@@ -163,11 +163,13 @@ class Reader:
 
     def batches(self, people: TrainingPeople, rng: np.random.Generator) -> Iterator[Batch]:
         """One epoch: classes at parity if the study asks for it, participants shuffled, images drawn."""
+        if not isinstance(people, TrainingPeople):
+            raise TypeError("training is on TrainingPeople only: nothing is fitted on people who are held out")
         cfg = self.study.training
         order = _epoch_order(people, rng, balance=cfg.balance_classes)
         table, read = self._table(people), self._augmented(people, rng)
-        for start in range(0, len(order), cfg.batch_participants):
-            chosen = order[start : start + cfg.batch_participants]
+        # Batches of nearly equal size: a ragged last one would give its few people a whole step of their own.
+        for chosen in np.array_split(order, math.ceil(len(order) / cfg.batch_participants)):
             images = [
                 rng.permutation(own)[: cfg.images_per_participant]
                 if (own := self._images_of(people, int(i))).size

@@ -1,5 +1,6 @@
 """The loop over the Grid: ask, check every reply, quorum, deadline, aggregate, record, checkpoint."""
 
+import dataclasses
 import logging
 import math
 import time
@@ -15,9 +16,10 @@ from flwr.serverapp import Grid
 from sarco_models import wire
 from sarco_models.config import StudyConfig
 from sarco_models.decisions import ScoreHistogram, choose_threshold
-from sarco_models.errors import QuorumLost, SarcoError, UndefinedMetric
+from sarco_models.errors import QuorumLost, RunError, SarcoError, UndefinedMetric
 from sarco_models.metrics import roc_curve
 from sarco_models.parameters import Parameters
+from sarco_models.schema import design_columns
 from sarco_models.summaries import Moments, TableScaling, agreed_scaling
 from sarco_models.wire import (
     Describe,
@@ -122,9 +124,16 @@ def run_study(grid: Grid, run: Run) -> None:
     scaling, setup = _agree(federation)
     if central:
         central.agree(scaling)
-    if not run.records():
-        _record_start(federation, central)
     strategy, setup_digest = build_strategy(run.study), setup.digest
+    records = run.records()
+    if not records:
+        _record_start(federation, central, setup_digest)
+    elif records[0]["setup"] != setup_digest:
+        raise RunError(
+            f"{run.folder}: the sites describe themselves otherwise than when the run began "
+            f"(then: {', '.join(records[0]['sites'])}; now: {', '.join(d.site for d in federation.sites.values())}): "
+            "bring back the same sites with the same tables, or start another run"
+        )
     done = len(run.records()) - 1
     parameters = run.parameters_after(done)
     # Round k is written while the sites train round k + 1: a checkpoint costs the run nothing, and a crash one round.
@@ -153,13 +162,14 @@ def run_study(grid: Grid, run: Run) -> None:
     _release(federation, setup, scaling, parameters)
 
 
-def _record_start(federation: Federation, central: Central | None) -> None:
+def _record_start(federation: Federation, central: Central | None, setup_digest: str) -> None:
     """Round 0: who takes part, and how good the starting weights are."""
     run = federation.run
     record = {
         "sites": {d.site: {"participants": d.participants, "training": d.training} for d in federation.sites.values()},
         "central": central.metrics(run.parameters_after(0)) if central else {},
         "prevalence": federation.prevalence,
+        "setup": setup_digest,
         "failures": federation.absent,
         **_taken(federation),
         "seconds": 0.0,
@@ -172,9 +182,12 @@ def _agree(federation: Federation) -> tuple[TableScaling, Setup]:
     nodes = _wait_for_sites(federation)
     study, run = federation.study, federation.run
     described, failures = federation.ask({node: Describe(study.digest) for node in nodes}, Described)
-    for node in [n for n, d in described.items() if not _rule_fits(d, study)]:
-        rule = described.pop(node).label_rule
-        failures[f"node {node}"] = f"label rule {rule}; the study asks for {study.label.rule}"
+    names = [d.site for d in described.values()]
+    for node, description in list(described.items()):
+        fault = _description_fault(description, study, names)
+        if fault:
+            failures[f"node {node} ({description.site})"] = fault
+            del described[node]
     federation.sites = dict(sorted(described.items(), key=lambda item: item[1].site))
     _require_quorum(federation, len(described), failures, "describe")
     federation.absent |= failures
@@ -201,8 +214,32 @@ def _wait_for_sites(federation: Federation) -> list[int]:
     return nodes
 
 
-def _rule_fits(described: Described, study: StudyConfig) -> bool:
-    return study.label.allow_mixed_rules or described.label_rule == study.label.rule
+def _description_fault(described: Described, study: StudyConfig, names: Sequence[str]) -> str:
+    """Why a site cannot take part; empty when it can."""
+    columns = len(design_columns(study.features))
+    if not study.label.allow_mixed_rules and described.label_rule != study.label.rule:
+        return f"label rule {described.label_rule}; the study asks for {study.label.rule}"
+    if names.count(described.site) > 1:
+        return "another node has the same name"
+    if not 0 < described.training_positive < described.training <= described.participants:
+        return "its counts of participants contradict each other"
+    if any(len(getattr(described.moments, f.name)) != columns for f in dataclasses.fields(Moments)):
+        return f"its sums are not of the study's {columns} columns"
+    inside = (described.moments.count >= 0) & (described.moments.count <= described.training)
+    return "" if bool(inside.all()) else "its sums count more people than it has"
+
+
+def _evaluation_fault(reply: Evaluated, site: Described, bins: int) -> str:
+    """What is wrong with a final evaluation; empty when nothing is."""
+    counts = (reply.histogram.positives, reply.histogram.negatives)
+    if reply.site != site.site or reply.participants != site.training:
+        return "answers for other people than it described"
+    if any(len(c) != bins or int(c.min(initial=0)) < 0 for c in counts):
+        return "its histogram is not the study's"
+    if [int(c.sum()) for c in counts] != [site.training_positive, site.training - site.training_positive]:
+        return "its histogram counts other people than it described"
+    bad = [name for name, value in reply.metrics.items() if not math.isfinite(value)]
+    return f"metric {bad[0]} is not finite" if bad else ""
 
 
 def _expected(content: RecordDict, kind: type[R]) -> R | str:
@@ -269,6 +306,11 @@ def _release(federation: Federation, setup: Setup, scaling: TableScaling, parame
     run, prevalence = federation.run, federation.prevalence
     request = Evaluate(run.study.digest, setup.digest, run.study.federation.rounds, prevalence, parameters)
     replies, failures = federation.ask(dict.fromkeys(federation.sites, request), Evaluated)
+    for node, reply in list(replies.items()):
+        fault = _evaluation_fault(reply, federation.sites[node], run.study.evaluation.histogram_bins)
+        if fault:
+            failures[federation.sites[node].site] = fault
+            del replies[node]
     _require_quorum(federation, len(replies), failures, "final evaluation")
     ordered = sorted(replies.values(), key=lambda r: r.site)
     about: dict[str, Any] = {

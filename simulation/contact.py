@@ -19,8 +19,8 @@ _OUTLINE = (86, 180, 233)  # Okabe-Ito sky blue: seen on grey by everybody
 _PAPER, _INK = (255, 255, 255), (40, 40, 40)
 
 
-def write_contact_sheet(folder: Path, out: Path, *, synthetic: bool, label: str = "sarcopenia") -> None:
-    """Draw six participants of each class, one image each; no identifier is drawn."""
+def write_contact_sheet(folder: Path, out: Path, label: str) -> None:
+    """Draw six people of each class of a synthetic hospital, one image each; ``label`` is the column of the class."""
     tiles = {0: [], 1: []}  # type: dict[int, list[Image.Image]]
     calibration_file = folder / CALIBRATION_FILE
     calibrations = read_calibrations(calibration_file) if calibration_file.exists() else {}
@@ -37,7 +37,7 @@ def write_contact_sheet(folder: Path, out: Path, *, synthetic: bool, label: str 
         except DataError:
             continue
         tiles[labels[person]].append(_tile(frame.pixels, mask))
-    _sheet(tiles, synthetic).save(out)
+    _sheet(tiles).save(out)
 
 
 def _rows(path: Path) -> list[dict[str, str]]:
@@ -54,15 +54,14 @@ def _tile(pixels: NDArray[np.uint8], mask: NDArray[np.bool_]) -> Image.Image:
     return tile
 
 
-def _sheet(tiles: dict[int, list[Image.Image]], synthetic: bool) -> Image.Image:
+def _sheet(tiles: dict[int, list[Image.Image]]) -> Image.Image:
     height = _TILE + 26
     sheet = Image.new("RGB", (_COLUMNS * (_TILE + _GAP) + _GAP, 2 * height + 26), _PAPER)
     draw = ImageDraw.Draw(sheet)
-    for line, (label, name) in enumerate(((0, "No sarcopenia"), (1, "Sarcopenia"))):
+    for line, (label, name) in enumerate(((0, "Negative"), (1, "Positive"))):
         draw.text((_GAP, line * height + 6), name, fill=_INK, font_size=15)
         for column, tile in enumerate(tiles[label][:_COLUMNS]):
             x = _GAP + column * (_TILE + _GAP)
             sheet.paste(tile, (x + (_TILE - tile.width) // 2, line * height + 26))
-    if synthetic:
-        draw.text((_GAP, 2 * height + 4), "SYNTHETIC images: no such persons exist", fill=_INK, font_size=15)
+    draw.text((_GAP, 2 * height + 4), "SYNTHETIC images: no such persons exist", fill=_INK, font_size=15)
     return sheet

@@ -142,10 +142,11 @@ class Experiment:
         return [self._arm(name, seed, sites) for name in names]
 
     def _arm(self, name: str, seed: int, sites: tuple[SiteFolder, ...]) -> Arm:
-        # A federation of one site is a local or pooled arm: the same study but for the number of sites it waits for.
-        federation = (
-            self.study.federation if name == "federated" else self.study.federation.model_copy(update={"min_sites": 1})
-        )
+        # A comparison needs every hospital in every round. A federation of one site is a local or pooled arm: the same
+        # study, but without the proximal term, which is there to hold different sites together.
+        alone = {"min_sites": 1, "strategy": "fedavg", "proximal_mu": 0.0}
+        changes = {"min_sites": len(sites)} if name == "federated" else alone
+        federation = self.study.federation.model_copy(update=changes)
         training = self.study.training.model_copy(update={"seed": seed})
         study = self.study.model_copy(update={"training": training, "federation": federation})
         folder = self.out / "arms" / str(seed) / name.replace(":", "-")
@@ -257,9 +258,9 @@ def _arm_status(arm: Arm) -> ArmStatus:
 
 
 def _peak_memory() -> int:
-    """Largest resident memory of this process or of any one worker, bytes."""
-    own, workers = (resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
-    return int(max(own, workers)) * 1024
+    """Bytes, an upper bound: the largest resident memory of this process, and the largest worker's for each of them."""
+    own, worker = (resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    return int(own + WORKERS * worker) * 1024
 
 
 def with_scale(scale: str | None, seeds: Sequence[int]) -> dict[str, Any]:

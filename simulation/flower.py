@@ -28,7 +28,7 @@ import torch
 
 from sarco_models.errors import RunError
 from server.runs import Run, write_text
-from simulation.harness import Arm, finish, prepare, run_arm
+from simulation.harness import Arm, finish, finished, prepare, run_arm
 
 log = logging.getLogger(__name__)
 
@@ -61,7 +61,7 @@ def run_arm_on_flower(arm: Arm) -> dict[str, Any]:
     Raises:
         RunError: the code is no checkout, Ray is absent, or the run failed on Flower; the message ends with its log.
     """
-    if arm.name != "federated" or (arm.folder / "arm.json").exists():
+    if arm.name != "federated" or finished(arm):
         return run_arm(arm)
     torch.set_num_threads(1)
     started = time.monotonic()

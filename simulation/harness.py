@@ -5,6 +5,7 @@ So the same code trains them all, on the same people, from the same starting wei
 """
 
 import csv
+import hashlib
 import io
 import json
 import logging
@@ -24,7 +25,8 @@ from client.policy import Policy
 from client.workspace import Site, open_site
 from sarco_models.cohort import HeldOut, Split, everyone, open_cohort, pool, split
 from sarco_models.config import StudyConfig
-from sarco_models.schema import design_columns
+from sarco_models.errors import RunError
+from sarco_models.schema import IMAGES_FILE, PARTICIPANTS_FILE, design_columns
 from sarco_models.summaries import TableScaling
 from sarco_models.training import Reader
 from server.evaluation import released_probabilities
@@ -103,9 +105,8 @@ def run_arm(arm: Arm) -> dict[str, Any]:
     Returns:
         What is known of the arm: trained_on, participants, images, rounds, seconds, bytes, threshold, prevalence.
     """
-    done = arm.folder / "arm.json"
-    if done.exists():
-        found: dict[str, Any] = json.loads(done.read_text(encoding="utf-8"))
+    found = finished(arm)
+    if found:
         return found
     logging.getLogger("flwr").setLevel(logging.WARNING)
     torch.set_num_threads(1)
@@ -115,10 +116,42 @@ def run_arm(arm: Arm) -> dict[str, Any]:
     return finish(arm, run, time.monotonic() - started)
 
 
+def finished(arm: Arm) -> dict[str, Any] | None:
+    """What arm.json says; None while the arm is not complete.
+
+    Raises:
+        RunError: the folder holds the arm of another study or of other data.
+    """
+    done = arm.folder / "arm.json"
+    if not done.exists():
+        return None
+    found: dict[str, Any] = json.loads(done.read_text(encoding="utf-8"))
+    if found["study"] != arm.study.digest or found["data"] != data_digest(arm):
+        raise RunError(
+            f"{arm.folder}: was trained by another study or on other data than this experiment names: "
+            "give another --out, or remove the folder"
+        )
+    return found
+
+
+def data_digest(arm: Arm) -> str:
+    """Digest of every hospital's tables, of the central cohort's, and of the hospitals' names."""
+    digest = hashlib.sha256()
+    for name, folder in [(CENTRAL, arm.central), *((s.name, s.data) for s in arm.sites)]:
+        digest.update(f"|{name}|".encode())
+        for table in (PARTICIPANTS_FILE, IMAGES_FILE):
+            path = folder / table
+            digest.update(path.read_bytes() if path.is_file() else b"absent")
+    return digest.hexdigest()
+
+
 def open_sites(arm: Arm) -> list[Site]:
     """The sites of an arm; the pooled arm has a single one that holds everybody."""
     sites = [open_site(path) for path in sorted((arm.folder / "sites").glob("*/site.toml"))]
     if arm.name != POOLED:
+        for site in sites[1:]:
+            # Sites answer one after another and load what they are sent: in one process they share one network.
+            site.__dict__["model"] = sites[0].model
         return sites
     policy = Policy(approved_studies=(arm.study.digest,), min_training_participants=2)
     together = pool([s.split for s in sites])
@@ -141,11 +174,13 @@ def finish(arm: Arm, run: Run, seconds: float) -> dict[str, Any]:
     released, records = run.released or {}, run.records()
     splits = [site_split(arm, site) for site in arm.sites if site.name in arm.trained_on]
     about = {
+        "study": arm.study.digest,
+        "data": data_digest(arm),
         "trained_on": list(arm.trained_on),
         "participants": sum(len(s.train) for s in splits),
         "images": sum(len(s.train.images) for s in splits),
         "rounds": len(records) - 1,
-        "seconds": seconds,
+        "seconds": max(seconds, sum(r["seconds"] for r in records)),
         "bytes_down": sum(r["bytes_down"] for r in records) + released["bytes_down"],
         "bytes_up": sum(r["bytes_up"] for r in records) + released["bytes_up"],
         "threshold": released["threshold"],

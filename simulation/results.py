@@ -24,6 +24,14 @@ SCORE_COLUMNS = ("arm", "seed", "site", "participant_id", "label", "probability"
 EVERYBODY = "all"
 """How results.json calls the single site of the pooled arm."""
 
+NEEDS_NO_THRESHOLD = (
+    "auc",
+    "auprc",
+    "brier",
+    "calibration_intercept",
+    "calibration_slope",
+    "expected_over_observed",
+)
 Row = dict[str, Any]
 
 
@@ -47,7 +55,9 @@ def collect(title: str, controls: Mapping[str, str], arms: Sequence[Arm], out: P
     write_text(out / "scores.csv", _scores_csv(scores))
     first = arms[0]
     for site in first.sites:
-        write_contact_sheet(site.data, out / f"contact_{site.name}.png", synthetic=is_synthetic(site.data))
+        # Pixels of real people never enter a report.
+        if first.study.uses_images and is_synthetic(site.data):
+            write_contact_sheet(site.data, out / f"contact_{site.name}.png", first.study.label.column)
     rows = [row for arm in arms for row in _round_rows(arm)]
     model = "+".join(first.study.model.modalities)
     rows += [row for s in scores for row in _final_rows(s, model)]
@@ -82,12 +92,12 @@ def _row(scores: Scores, model: str, metric: str, estimate: Estimate) -> Row:
 def _final_rows(scores: Scores, model: str) -> Iterator[Row]:
     """Every metric of one score at its frozen threshold; without a threshold only those that need none."""
     rng = np.random.default_rng([scores.seed, 97])
-    threshold = 0.5 if scores.threshold is None else scores.threshold
-    for metric, estimate in summarize(scores.probability, scores.labels, threshold, rng).items():
-        if np.isfinite(estimate.value):
+    found = summarize(scores.probability, scores.labels, 0.5 if scores.threshold is None else scores.threshold, rng)
+    for metric, estimate in found.items():
+        if np.isfinite(estimate.value) and (scores.threshold is not None or metric in NEEDS_NO_THRESHOLD):
             yield _row(scores, model, metric, estimate)
     if scores.threshold is not None:
-        yield _row(scores, model, "threshold", Estimate(threshold, np.nan, np.nan))
+        yield _row(scores, model, "threshold", Estimate(scores.threshold, np.nan, np.nan))
 
 
 def _comparison_rows(scores: Sequence[Scores], model: str) -> Iterator[Row]:
@@ -110,16 +120,26 @@ def _round_rows(arm: Arm) -> Iterator[Row]:
     """Learning curves, as the run directory recorded them."""
     model = "+".join(arm.study.model.modalities)
     place = {"arm": arm.name, "seed": arm.study.training.seed, "model": model, "ci_low": None, "ci_high": None}
-    for path in sorted((arm.folder / "rounds").glob("*.json")):
-        record = json.loads(path.read_text(encoding="utf-8"))
+    for record in _records(arm.folder):
         for name, found in {CENTRAL: record["central"], **record["sites"]}.items():
             site = EVERYBODY if name == POOLED else name
             for metric in ("train_loss", "loss", "auc"):
                 if metric in found:
                     # A site's reply evaluates the model that came down: that of the round before.
                     of_round = record["round"] - (site != CENTRAL and metric != "train_loss")
-                    counts = {"n": found.get("participants"), "n_positive": None}
+                    counts = {"n": found.get("participants") if metric == "train_loss" else None, "n_positive": None}
                     yield {**place, "round": of_round, "site": site, "metric": metric, "value": found[metric], **counts}
+
+
+def _records(folder: Path) -> Iterator[dict[str, Any]]:
+    """The rounds, and the sites' evaluation of the released model as if it were that of a round more."""
+    last = -1
+    for path in sorted((folder / "rounds").glob("*.json")):
+        record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        last = record["round"]
+        yield record
+    released = json.loads((folder / "model.json").read_text(encoding="utf-8"))
+    yield {"round": last + 1, "central": {}, "sites": released["sites"]}
 
 
 def _meta(title: str, arms: Sequence[Arm], seeds: Sequence[int]) -> dict[str, Any]:
@@ -131,7 +151,7 @@ def _meta(title: str, arms: Sequence[Arm], seeds: Sequence[int]) -> dict[str, An
         abouts.setdefault(arm.name, {})[str(arm.study.training.seed)] = about
     return {
         "title": title,
-        "synthetic": any(is_synthetic(s.data) for s in first.sites),
+        "synthetic": all(is_synthetic(folder) for folder in (first.central, *(s.data for s in first.sites))),
         "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "seeds": list(seeds),
         "study": json.loads(first.study.model_dump_json()),

@@ -371,3 +371,133 @@ def test_only_what_trains_travels_every_round(arm: Callable[..., Arm]) -> None:
     record = run.records()[1]
     assert numbers * 4 * 4 <= record["bytes_up"] < numbers * 4 * 4 + 10_000
     assert numbers * 4 * 4 <= record["bytes_down"] < numbers * 4 * 4 + 10_000
+
+
+@pytest.mark.parametrize("kind", ["Setup", "Train", "Evaluate"])
+def test_a_hospital_with_too_few_people_answers_nothing_at_all(arm: Callable[..., Arm], kind: str) -> None:
+    """Policy guards every request, not only the first: a coordinator may skip the describe round."""
+    federated = arm()
+    run = prepare(federated)
+    site = open_sites(federated)[0]
+    site = replace(site, policy=site.policy.model_copy(update={"min_training_participants": 50}))
+    start = run.parameters_after(0)
+    moments = Moments.of(site.split.train, design_columns(site.study.features), extremes=False)
+    setup = wire.Setup(run.study.digest, run.frozen, moments)
+    request: wire.Request = {
+        "Setup": setup,
+        "Train": Train(run.study.digest, setup.digest, 1, start),
+        "Evaluate": Evaluate(run.study.digest, setup.digest, 3, 0.4, start),
+    }[kind]
+    assert client.tasks.handle(site, request) == Refused("site0", Code.TOO_FEW_PARTICIPANTS)
+    assert not site.state.exists()
+
+
+def test_evaluation_is_answered_after_the_last_round_only(arm: Callable[..., Arm]) -> None:
+    federated = arm()
+    run = prepare(federated)
+    site = open_sites(federated)[0]
+    for request in (
+        Evaluate(run.study.digest, "s", 2, 0.4, run.parameters_after(0)),
+        Train(run.study.digest, "s", 4, run.parameters_after(0)),
+    ):
+        assert client.tasks.handle(site, request) == Refused("site0", Code.BAD_REQUEST)
+
+
+def test_sums_over_fewer_people_than_the_smallest_cell_stay_in_the_hospital(arm: Callable[..., Arm]) -> None:
+    federated = arm()
+    prepare(federated)
+    site = open_sites(federated)[0]
+    people = site.split.train
+    people.cohort.table[people.members[2:], 0] = np.nan  # two people are left with a value
+    described = client.tasks.describe(site)
+    assert described.moments.count[0] == 0
+    assert described.moments.total[0] == 0
+    assert described.moments.count[2] == len(people)
+
+
+def test_sums_of_columns_that_the_model_does_not_use_stay_in_the_hospital(arm: Callable[..., Arm]) -> None:
+    federated = arm(model={"modalities": ["walking"]})
+    prepare(federated)
+    site = open_sites(federated)[0]
+    counts = client.tasks.describe(site).moments.count
+    used = [c.group == "walking" for c in design_columns(site.study.features)]
+    assert (counts > 0).tolist() == used
+
+
+DESCRIPTIONS: dict[str, tuple[dict[str, Any], str]] = {
+    "contradicting counts": ({"training": 0}, "contradict"),
+    "a name twice": ({"site": "site0"}, "same name"),
+    "another study": ({"moments": Moments(*(np.zeros(2, dtype=np.int64) for _ in range(5)))}, "sums are not of"),
+    "too many people": (
+        {"moments": Moments(*(np.full(6, 999, dtype=np.int64) for _ in range(5)))},
+        "count more people",
+    ),
+}
+
+
+@pytest.mark.parametrize("fault", DESCRIPTIONS)
+def test_a_site_that_describes_itself_wrongly_takes_no_part(arm: Callable[..., Arm], fault: str) -> None:
+    changes, reason = DESCRIPTIONS[fault]
+    federated = arm(federation={"min_sites": 2, "rounds": 1})
+
+    def wrong(site: Site, request: wire.Request) -> wire.Reply:
+        reply = client.tasks.handle(site, request)
+        return replace(reply, **changes) if isinstance(reply, wire.Described) and site.name == "site1" else reply
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(client.app, "handle", wrong)
+        run_arm(federated)
+    records = Run.open(federated.folder).records()
+    assert "site1" not in records[1]["sites"]
+    assert reason in json.dumps(records[0]["failures"])
+
+
+@pytest.mark.parametrize("fault", ["bins", "people"])
+def test_a_wrong_histogram_does_not_reach_the_threshold(arm: Callable[..., Arm], fault: str) -> None:
+    federated = arm(federation={"min_sites": 3, "rounds": 1})
+
+    def wrong(site: Site, request: wire.Request) -> wire.Reply:
+        reply = client.tasks.handle(site, request)
+        if not isinstance(reply, wire.Evaluated) or site.name != "site1":
+            return reply
+        counts = reply.histogram.positives
+        counts = counts[:-1] if fault == "bins" else counts + 1
+        return replace(reply, histogram=type(reply.histogram)(counts, reply.histogram.negatives))
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(client.app, "handle", wrong)
+        run_arm(federated)
+    released = Run.open(federated.folder).released
+    assert released is not None
+    assert released["failures"]["site1"]
+    assert 0 < released["threshold"] < 1
+
+
+def test_a_run_does_not_go_on_with_other_people_than_it_began_with(arm: Callable[..., Arm]) -> None:
+    federated = arm()
+    write = Run.record
+
+    def dies(run: Run, round_: int, *rest: Any) -> None:
+        write(run, round_, *rest)
+        if round_ == 1:
+            raise KeyboardInterrupt
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Run, "record", dies)
+        with pytest.raises(KeyboardInterrupt):
+            run_arm(federated)
+    table = federated.sites[0].data / "participants.csv"
+    table.write_text("".join(table.read_text().splitlines(keepends=True)[:-4]))
+    with pytest.raises(RunError, match="describe themselves otherwise"):
+        run_arm(federated)
+
+
+def test_a_finished_arm_is_not_taken_for_that_of_another_study_or_of_other_data(arm: Callable[..., Arm]) -> None:
+    federated = arm(federation={"rounds": 1})
+    run_arm(federated)
+    with pytest.raises(RunError, match="another study or on other data"):
+        run_arm(arm(federation={"rounds": 2}))
+    table = federated.sites[0].data / "participants.csv"
+    table.write_text("".join(table.read_text().splitlines(keepends=True)[:-1]))
+    with pytest.raises(RunError, match="another study or on other data"):
+        run_arm(federated)

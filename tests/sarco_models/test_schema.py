@@ -10,7 +10,7 @@ import pytest
 
 from sarco_models.config import Feature
 from sarco_models.errors import DataError, Finding, MaskError, MissingSpacing, UnreadableImage
-from sarco_models.schema import design_columns, fingerprint, people_without_images, read_images, read_participants
+from sarco_models.schema import design_columns, people_without_images, read_images, read_participants
 from tests.sites import COLUMNS, read_csv, tables_site, tables_study, write_csv, write_rows
 
 STUDY = tables_study()
@@ -321,14 +321,6 @@ def test_an_error_that_crosses_processes_keeps_its_kind_and_findings(kind: type[
 
 def test_a_finding_names_only_the_places_it_has() -> None:
     assert str(Finding("error", "r", "a.csv", "no rows", "rows", "fill it")) == "a.csv: no rows; expected rows; fill it"
-
-
-def test_a_fingerprint_is_of_the_content(tmp_path: Path) -> None:
-    (tmp_path / "a").write_bytes(b"x")
-    (tmp_path / "b").write_bytes(b"x")
-    assert fingerprint(tmp_path / "a") == fingerprint(tmp_path / "b")
-    (tmp_path / "b").write_bytes(b"y")
-    assert fingerprint(tmp_path / "a") != fingerprint(tmp_path / "b")
 
 
 def test_a_column_keeps_its_features_limits() -> None:

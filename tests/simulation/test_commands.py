@@ -178,3 +178,60 @@ def test_a_report_without_results_is_told_in_words(tmp_path: Path) -> None:
     told = CliRunner().invoke(simulation.cli.app, ["report", str(tmp_path)])
     assert told.exit_code == 1
     assert "results.json" in told.stderr
+
+
+STUDY_OF_ITS_OWN = """
+name = "falls"
+title = "Falls, from tables alone"
+[label]
+column = "fell"
+rule = "self_report"
+[[features]]
+name = "fear_score"
+group = "questionnaire"
+high = 40.0
+[[features]]
+name = "step_length_cm"
+group = "walking"
+unit = "cm"
+high = 150.0
+[model]
+modalities = ["questionnaire", "walking"]
+hidden_units = 8
+[federation]
+rounds = 2
+"""
+
+
+@pytest.mark.slow
+def test_another_disease_on_four_folders_of_data_is_two_files_and_no_code(tmp_path: Path) -> None:
+    """[sites] with a schema of its own, tables only: from the folders to the report, through the command."""
+    rng = np.random.default_rng(0)
+    for site in ("a", "b", "c", "d", "test"):
+        (tmp_path / site).mkdir()
+        lines = [f"p{i},{i % 2},{rng.uniform(0, 40):.1f},{rng.normal(60 + 20 * (i % 2), 9):.1f}" for i in range(40)]
+        table = "\n".join(["participant_id,fell,fear_score,step_length_cm", *lines])
+        (tmp_path / site / "participants.csv").write_text(table + "\n")
+    (tmp_path / "study.toml").write_text(STUDY_OF_ITS_OWN)
+    sites = "\n".join(f'{s} = "{s}"' for s in "abcd")
+    head = 'name = "falls"\ntitle = "Falls"\nstudy = "study.toml"\ncentral = "test"\n'
+    controls = '[controls]\nfear = "feature:fear_score"\n'
+    (tmp_path / "falls.toml").write_text(f"{head}[sites]\n{sites}\n{controls}")
+    told = run_lab("run", tmp_path / "falls.toml", "--out", tmp_path / "out")
+    assert told.returncode == 0, told.stderr
+    assert "SYNTHETIC" not in told.stdout
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert "SYNTHETIC" not in page
+    assert not list((tmp_path / "out").glob("contact_*"))
+    auc = [
+        r for r in rows_of(tmp_path / "out") if r["metric"] == "auc" and r["round"] is None and r["site"] == "central"
+    ]
+    assert {r["arm"] for r in auc} == {
+        "federated",
+        "pooled",
+        "local:a",
+        "local:b",
+        "local:c",
+        "local:d",
+        "control:fear",
+    }
