@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.table import Table
+from rich.text import Text
 
 from sarco_models.errors import DataError, Finding, SarcoError
 
@@ -22,6 +22,7 @@ app = typer.Typer(
 console = Console()
 STUDY = Path(__file__).resolve().parent.parent / "configs" / "study.toml"
 _SHOWN = 50
+_COLOURS = {"error": "red", "warning": "yellow", "note": "dim"}
 
 
 @app.callback()
@@ -58,13 +59,11 @@ def _show(findings: Iterable[Finding]) -> None:
     found = list(findings)
     if not found:
         return
-    table = Table(box=None, padding=(0, 1), header_style="bold")
-    for heading in ("", "where", "seen", "expected", "what to do"):
-        table.add_column(heading, overflow="fold")
     for f in found[:_SHOWN]:
         place = ", ".join([f.file, *([f"row {f.row}"] if f.row else []), *([f.field] if f.field else [])])
-        table.add_row(f.severity, place, f.seen, f.expected, f.remedy)
-    console.print(table)
+        console.print(Text.assemble((f"{f.severity:8}", _COLOURS[f.severity]), (place, "bold")), soft_wrap=True)
+        for words in (f"{f.seen}; expected {f.expected}", f"-> {f.remedy}"):
+            console.print(" " * 8 + words, highlight=False, markup=False, soft_wrap=True)
     counts = Counter(f.severity for f in found)
     more = f" (the first {_SHOWN} are shown)" if len(found) > _SHOWN else ""
     console.print(", ".join(f"{n} {s}{'s' if n > 1 else ''}" for s, n in counts.items()) + more, highlight=False)

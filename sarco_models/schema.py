@@ -177,6 +177,11 @@ def _read_csv(path: Path) -> tuple[list[str], list[tuple[int, dict[str, str]]], 
     raise DataError([fault])
 
 
+def _renaming(column: str, feature: str) -> str:
+    same_unit = column.rpartition("_")[2] == feature.rpartition("_")[2]
+    return f"rename it to {feature}" + ("" if same_unit else ", and convert its values if its unit is another")
+
+
 def _check_header(file: str, header: Sequence[str], study: StudyConfig) -> list[Finding]:
     """Absent and unknown columns. A feature that is absent altogether counts as missing for everybody."""
     features = [f.name for f in study.features]
@@ -197,7 +202,7 @@ def _check_header(file: str, header: Sequence[str], study: StudyConfig) -> list[
                     file,
                     f"unknown column {column}",
                     near[0],
-                    f"rename it to {near[0]}",
+                    _renaming(column, near[0]),
                     field=column,
                 )
             )

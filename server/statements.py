@@ -171,9 +171,10 @@ def privacy(results: Results) -> list[str]:
     extremes = _section(results.meta.study, "tabular").get("scaling") == "minmax"
     lines = [
         "In federated training each hospital sent: the weights of the trained layers after each round; how many "
-        f"participants it trained on; sums{', smallest and largest values' if extremes else ''} and counts of the "
-        "tables, once, to agree on a common scale; how many participants of each class fall into each bin of the "
-        "predicted probability; and its loss and AUC. It sent no image, no table row, no participant number and no "
+        "participants it has, trained on, and trained on with a positive label; how many images; the rule behind its "
+        f"labels; sums{', smallest and largest values' if extremes else ''} and counts of the columns that the model "
+        "uses, once, to agree on a common scale; how many training participants of each class fall into each bin of "
+        "the predicted probability; and its loss and AUC. It sent no image, no table row, no participant number and no "
         "file name. Pooled training is a yardstick only: it needs all data in one place.",
         _differential_privacy(results.meta.study.get("privacy")),
     ]
@@ -298,6 +299,11 @@ def limitations(results: Results) -> list[str]:
     lines.append(
         "The hospitals whose people were tested also took part in training. This is not external validation: a "
         "hospital that never took part may fare worse."
+    )
+    lines.append(
+        "The threshold was frozen on the people who were trained on, as they were scored by the model that had learned "
+        "from them. A model that fits few people closely gets a threshold that suits others less: sensitivity, "
+        "specificity, accuracy and F1 suffer from it, most where a small hospital trained alone; the AUC does not."
     )
     lines.append(
         "Probabilities refer to the prevalence among training participants; where sarcopenia is rarer or more common "

@@ -152,7 +152,7 @@ def test_check_data_lists_every_fault_with_place_and_remedy(tmp_path: Path) -> N
     (tmp_path / "participants.csv").write_text(
         "participant_id,sarcopenia,age_years,albumin_g_per_l\na,1,66,398\na,2,30000,40\n"
     )
-    told = CliRunner(env={"COLUMNS": "200"}).invoke(client.cli.app, ["check-data", str(tmp_path)])
+    told = CliRunner().invoke(client.cli.app, ["check-data", str(tmp_path)])
     assert told.exit_code == 1
     for words in (
         "row 2",
