@@ -38,7 +38,8 @@ def _reply(message: Message, context: Context, site_of: SiteOf) -> Reply:
     try:
         return handle(site_of(context), wire.decode(message.content))
     except SarcoError as error:
-        log.error("the site cannot answer: %s", type(error).__name__)
+        # A wrong site.toml may be named in the hospital's log; a fault of the data holds file names and values.
+        log.error("the site cannot answer: %s", error if isinstance(error, ConfigError) else type(error).__name__)
         return Refused("", Code.DATA_FAULT if isinstance(error, DataError) else Code.BAD_REQUEST)
     except Exception as error:
         log.error("the site cannot answer: %s", place_of(error))

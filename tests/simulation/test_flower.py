@@ -87,11 +87,10 @@ def test_both_engines_learn_the_same_model(arm: Arm, tmp_path: Path, monkeypatch
             assert after["sites"][name] == pytest.approx(before["sites"][name], abs=1e-6)
     last = arm.study.federation.rounds
     np.testing.assert_allclose(two.parameters_after(last).vector, one.parameters_after(last).vector, rtol=0, atol=1e-6)
-    for cohort, (ids, labels, probability) in read_scores(here.folder).items():
-        other = read_scores(arm.folder)[cohort]
-        assert other[0] == ids
-        np.testing.assert_array_equal(other[1], labels)
-        np.testing.assert_allclose(other[2], probability, rtol=0, atol=1e-6)
+    for mine, other in zip(read_scores(here), read_scores(arm), strict=True):
+        assert (mine.site, mine.ids) == (other.site, other.ids)
+        np.testing.assert_array_equal(other.labels, mine.labels)
+        np.testing.assert_allclose(other.probability, mine.probability, rtol=0, atol=1e-6)
 
 
 @pytest.mark.slow
