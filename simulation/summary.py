@@ -19,9 +19,9 @@ def summary(results: Results) -> Table:
     table = Table(
         title=title + (f", mean of {seeds} seeds" if seeds > 1 else ""), title_justify="left", box=None, padding=(0, 1)
     )
-    table.add_column("arm", no_wrap=True, min_width=26)
+    table.add_column("arm", no_wrap=True, min_width=25)
     for heading in ("AUC (95 % interval)", "sens.", "spec.", "F1 macro", "Brier"):
-        table.add_column(heading, justify="right", no_wrap=True, min_width=len(heading))
+        table.add_column(heading, justify="right", no_wrap=True, min_width=max(5, len(heading)))
     for arm in dict.fromkeys(r.arm for r in rows):
         table.add_row(arm, *(_cell([r for r in rows if r.arm == arm], m) for m in _METRICS))
     return table
@@ -33,7 +33,7 @@ _METRICS = ("auc", "sensitivity", "specificity", "f1_macro", "brier")
 def _cell(rows: list[Row], metric: str) -> str:
     values = [r.value for r in rows if r.metric == metric and r.value is not None]
     if not values:
-        return "undefined"
+        return "-"
     limits = [
         (r.ci_low, r.ci_high) for r in rows if r.metric == metric and r.ci_low is not None and r.ci_high is not None
     ]
