@@ -4,7 +4,7 @@
     run.json              digest, versions, seed
     coordinator.toml      where the central cohort and the cache are
     start.safetensors     trained parameters before round 1; frozen.safetensors: layers that are never trained
-    rounds/0001.json      one record per complete round, and the model after it (the last two are kept)
+    rounds/0001.json      one record per complete round, and beside it the packed parameters (the last two are kept)
     model.safetensors     the released model, with model.json: threshold, prevalence, digests
 
 Every file is written to a temporary name and renamed, the model before its record: a round is complete when its record
@@ -23,7 +23,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from sarco_models.config import Config, StudyConfig, load_config
 from sarco_models.errors import RunError
@@ -137,13 +139,19 @@ class Run:
 
     def parameters_after(self, round_: int) -> Parameters:
         """Trained parameters after a complete round; those of the start after round 0."""
-        path = self.folder / "start.safetensors" if round_ == 0 else self._model_file(round_)
-        return Parameters.load(path, self.manifest)
+        if round_ == 0:
+            return Parameters.load(self.folder / "start.safetensors", self.manifest)
+        try:
+            return Parameters(self.manifest, np.load(self._model_file(round_), allow_pickle=False))
+        except (OSError, ValueError) as error:
+            raise RunError(
+                f"{self._model_file(round_)}: the model after round {round_} cannot be read: {error}"
+            ) from None
 
     def record(self, round_: int, record: Mapping[str, Any], parameters: Parameters | None) -> None:
         """Write a complete round: first its model, then its record, then drop models that nobody resumes from."""
         if parameters is not None:
-            parameters.save(self._model_file(round_))
+            _write_vector(self._model_file(round_), parameters.vector)
         write_json(self._record_file(round_), {"round": round_, **record})
         self._model_file(round_ - _KEPT_MODELS).unlink(missing_ok=True)
 
@@ -162,7 +170,7 @@ class Run:
         return self.folder / "rounds" / f"{round_:04d}.json"
 
     def _model_file(self, round_: int) -> Path:
-        return self.folder / "rounds" / f"{round_:04d}.safetensors"
+        return self.folder / "rounds" / f"{round_:04d}.npy"
 
 
 def start_model(study: StudyConfig) -> Model:
@@ -181,6 +189,16 @@ def versions() -> dict[str, str]:
         except importlib.metadata.PackageNotFoundError:
             found[package] = "not installed"
     return found
+
+
+def _write_vector(path: Path, vector: NDArray[np.float32]) -> None:
+    """Write the packed parameters of a round, whole or not at all; names and shapes are those of the study."""
+    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
+    with partial.open("wb") as file:
+        np.save(file, vector, allow_pickle=False)
+        file.flush()
+        os.fsync(file.fileno())
+    partial.rename(path)
 
 
 def write_json(path: Path, content: Any) -> None:
