@@ -76,7 +76,7 @@ def _verdict(difference: OverSeeds | None, subject: str) -> str:
     gap = f"{number(abs(difference.mean), 2)} {'better' if difference.mean > 0 else 'worse'}"
     how = f"difference {number(difference.mean, 2, signed=True)}, {limits(difference, signed=True)}"
     if difference.low > 0 or difference.high < 0:
-        return f"; {subject} {gap}, more than chance explains ({how})."
+        return f"; {subject} {gap} ({how}, which leaves out no difference)."
     return f"; with this many people the two cannot be told apart ({how})."
 
 
