@@ -45,6 +45,7 @@ def image_study(size: int, framing: str) -> StudyConfig:
             "image": study.image.model_copy(update={"size": size, "framing": framing}),
             "model": study.model.model_copy(update={"modalities": ("image",)}),
             "augmentation": study.augmentation.model_copy(update={"cached_views": 2}),
+            "training": study.training.model_copy(update={"learning_rate": 1e-3, "backbone_learning_rate": 3e-5}),
         }
     )
 

@@ -12,7 +12,6 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from dataclasses import dataclass
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, Literal
 
@@ -25,6 +24,7 @@ from simulation.flower import run_arm_on_flower
 from simulation.harness import CENTRAL, Arm, SiteFolder, compute_frozen, prepare, run_arm
 from simulation.results import collect
 from simulation.synthetic import make_cohort
+from simulation.workers import pool as worker_pool
 
 Engine = Literal["inprocess", "flower"]
 WORKERS = 2
@@ -169,7 +169,7 @@ def run_experiment(experiment: Experiment, watch: Watch, command: str = "") -> P
     for seed in seeds:
         _make_hospitals(experiment, seed, watch)
     arms = [arm for seed in seeds for arm in experiment.arms(seed)]
-    with ProcessPoolExecutor(WORKERS, mp_context=get_context("spawn")) as workers:
+    with worker_pool(WORKERS) as workers:
         cohorts = [(arm, name) for seed in seeds for arm in experiment.arms(seed)[:1] for name in _cohorts(arm)]
         _each(workers, compute_frozen, cohorts, lambda done: watch(Status("reading images", done, len(cohorts))))
         run = run_arm if experiment.engine == "inprocess" else run_arm_on_flower

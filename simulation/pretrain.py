@@ -6,9 +6,7 @@ project is made by this module and nothing else.
 """
 
 from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +23,7 @@ from sarco_models.preprocess import model_input
 from simulation.anatomy import random_subject
 from simulation.devices import DEVICES
 from simulation.phantom import render
+from simulation.workers import pool as worker_pool
 
 TARGETS = ("thickness_mm", "width_mm", "csa_cm2", "infiltration", "fascia", "echo_intensity")
 _BLOCK = 250
@@ -89,7 +88,7 @@ def render_phantoms(cfg: Pretraining, workers: int) -> tuple[list[NDArray[np.uin
     Block k depends on the seed and k alone.
     """
     blocks = range(-(-cfg.phantoms // _BLOCK))
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+    with worker_pool(workers) as pool:
         made = list(pool.map(_render_block, [cfg] * len(blocks), blocks))
     inputs = [np.concatenate([pixels[k] for pixels, _ in made])[: cfg.phantoms] for k in range(len(cfg.sizes))]
     return inputs, np.concatenate([targets for _, targets in made])[: cfg.phantoms]

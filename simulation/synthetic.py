@@ -11,10 +11,8 @@ import csv
 import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
 from io import StringIO
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -135,7 +133,7 @@ def _in_order(batches: Sequence[Sequence[Task]], workers: int) -> Iterator[list[
     if workers == 1:
         yield from map(_write_batch, batches)
         return
-    with ProcessPoolExecutor(min(workers, len(batches)), mp_context=get_context("spawn")) as pool:
+    with worker_pool(min(workers, len(batches))) as pool:
         yield from pool.map(_write_batch, batches)
 
 

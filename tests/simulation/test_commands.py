@@ -79,8 +79,12 @@ def test_an_experiment_killed_again_and_again_ends_with_the_same_results(experim
         deadline = time.monotonic() + 300
         while not any(broken.glob(mark)) and process.poll() is None and time.monotonic() < deadline:
             time.sleep(0.05)
-        os.killpg(process.pid, signal.SIGKILL)
+        process.send_signal(signal.SIGKILL)  # the command alone: its workers must notice and end by themselves
         process.wait()
+        deadline = time.monotonic() + 30
+        while processes_of_session(process.pid) and time.monotonic() < deadline:
+            time.sleep(0.1)
+        assert not processes_of_session(process.pid)
         assert not (broken / "results.json").exists()
     told = run_lab("run", experiment, "--out", broken)
     assert told.returncode == 0, told.stderr
@@ -88,6 +92,19 @@ def test_an_experiment_killed_again_and_again_ends_with_the_same_results(experim
     assert (broken / "scores.csv").read_bytes() == (whole / "scores.csv").read_bytes()
     assert not list(broken.glob("arms/**/*.partial"))
     check_what_a_person_finds(whole, told.stdout)
+
+
+def processes_of_session(session: int) -> list[str]:
+    """Process ids of a session; a session is what ``start_new_session`` began."""
+    found = []
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            fields = stat.read_text().rpartition(")")[2].split()
+        except OSError:
+            continue  # it ended between the listing and the reading
+        if int(fields[3]) == session and fields[0] != "Z":
+            found.append(stat.parent.name)
+    return found
 
 
 def check_what_a_person_finds(out: Path, said: str) -> None:
