@@ -35,6 +35,7 @@ from simulation.plan import (
 )
 from simulation.table1 import median_deviation
 from simulation.tables import DECIMALS
+from simulation.workers import pool as worker_pool
 
 BATCH = 16  # images per message to a worker
 NOTICE = "SYNTHETIC: made by SARCO-FL from published summary statistics. No patient exists; not clinical evidence."
