@@ -72,6 +72,8 @@ class Site:
     def keep(self, setup: Setup) -> None:
         """Store a setup, so that this process and any later one can use it."""
         self.state.mkdir(parents=True, exist_ok=True)
+        for left in self.state.glob("*.partial"):
+            left.unlink(missing_ok=True)
         partial = self.state / f"setup.{os.getpid()}.partial"
         sums = {f.name: getattr(setup.moments, f.name) for f in fields(Moments)}
         with partial.open("wb") as file:

@@ -119,6 +119,7 @@ def run_study(grid: Grid, run: Run) -> None:
     """
     if run.released:
         return
+    run.sweep()
     federation = Federation(grid, run)
     central = Central.open(run)
     scaling, setup = _agree(federation)

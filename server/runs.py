@@ -130,6 +130,12 @@ class Run:
         """Layers that are never trained; they travel once."""
         return Parameters.pack(all_tensors(self.model.frozen) if self.model.frozen else {})
 
+    def sweep(self) -> None:
+        """Remove what a run that was killed left half written; a run directory belongs to one process at a time."""
+        for place in (self.folder, self.folder / "rounds"):
+            for partial in place.glob("*.partial"):
+                partial.unlink(missing_ok=True)
+
     def records(self) -> list[dict[str, Any]]:
         """Records of the complete rounds, in order; round 0 is the start."""
         records: list[dict[str, Any]] = []

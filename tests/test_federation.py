@@ -205,8 +205,10 @@ def test_an_interrupted_run_ends_with_the_same_model(arm: Callable[..., Arm]) ->
         with pytest.raises(KeyboardInterrupt):
             run_arm(broken)
     assert not (broken.folder / "model.json").exists()
+    (broken.folder / "rounds" / "0003.npy.4743.partial").write_bytes(b"half")  # as kill -9 leaves it
     run_arm(broken)
     assert np.array_equal(final(whole), final(broken))
+    assert not list(broken.folder.glob("**/*.partial"))
 
 
 Change = Callable[[Trained], wire.Reply]
