@@ -14,7 +14,7 @@ from statistics import fmean, stdev
 from typing import Any
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 
 from sarco_models.errors import RunError
 from sarco_models.metrics import Labels, Scores, require_one_score_each
@@ -42,6 +42,12 @@ class Row(_Tolerant):
     ci_high: float | None = None
     n: int | None = None
     n_positive: int | None = None
+
+    @field_validator("value", "ci_low", "ci_high")
+    @classmethod
+    def _finite_or_absent(cls, number: float | None) -> float | None:
+        """A number that is not finite is no number: it is left out of every table, figure and file."""
+        return number if number is not None and math.isfinite(number) else None
 
 
 class SiteFacts(_Tolerant):
@@ -200,7 +206,7 @@ class Results:
         """Rows that hold a finite value, by arm, metric and site."""
         index: dict[tuple[str, str, str], list[Row]] = {}
         for row in self.rows:
-            if row.value is not None and math.isfinite(row.value):
+            if row.value is not None:
                 index.setdefault((row.arm, row.metric, row.site), []).append(row)
         return index
 

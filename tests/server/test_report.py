@@ -273,7 +273,10 @@ def test_numbers_that_are_not_finite_are_left_out(edited: Callable[..., Path]) -
         tree["rows"][0]["value"] = float("nan")
         tree["rows"][1]["value"] = None
 
-    write_report(edited(spoil))
+    directory = edited(spoil)
+    page = write_report(directory).read_text()
+    shown = [page, (directory / "results.csv").read_text(), (directory / "comparison.csv").read_text()]
+    assert not [text for text in shown if re.search(r"\bnan\b|\binf\b", text, re.IGNORECASE)]
 
 
 def test_two_scores_for_one_participant_are_refused(run: Path, tmp_path: Path) -> None:
