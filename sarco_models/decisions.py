@@ -1,81 +1,96 @@
 """Positive or negative: the threshold that is frozen on training participants, and the calls it makes.
 
-A participant is called positive when the probability is at or above the threshold. Histograms and two-by-two tables
-add up across sites, so that a coordinator needs no individual score.
+A participant is called positive when the probability is at or above the threshold. Two-by-two tables add up across
+sites, so that a coordinator needs no individual score.
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, Self
 
 import numpy as np
-from numpy.typing import NDArray
 
 from sarco_models.errors import UndefinedMetric
-from sarco_models.metrics import Estimate, Labels, RocCurve, Scores, WeightedStatistic, Weights, proportion
+from sarco_models.histograms import ScoreHistogram as ScoreHistogram  # its users find it beside the thresholds
+from sarco_models.intervals import Estimate, WeightedStatistic, proportion
+from sarco_models.metrics import RocCurve, roc_curve
+from sarco_models.scores import Labels, ParticipantScores, Scores, Weights
 
-ThresholdRule = Literal["youden", "sensitivity"]
+ThresholdRule = Literal["youden", "sensitivity", "cost"]
 
 
-def choose_threshold(roc: RocCurve, rule: ThresholdRule = "youden", *, min_sensitivity: float = 0.80) -> float:
+def choose_threshold(
+    roc: RocCurve,
+    rule: ThresholdRule = "youden",
+    *,
+    min_sensitivity: float = 0.80,
+    cost_ratio: float = 1.0,
+    prevalence: float | None = None,
+) -> float:
     """Threshold to freeze; give it training participants' out-of-fold or validation scores, never the test set's.
 
     Args:
         roc: operating points on training participants.
         rule: ``youden`` maximises sensitivity + specificity - 1 (Youden 1950); ``sensitivity`` takes the highest
-            threshold that finds at least ``min_sensitivity`` of the positives.
+            threshold that finds at least ``min_sensitivity`` of the positives; ``cost`` makes the expected cost of
+            errors smallest (Metz 1978).
         min_sensitivity: in (0, 1]; used by the rule ``sensitivity`` only.
+        cost_ratio: how many false alarms one missed positive is worth, above 0; used by ``cost`` only.
+        prevalence: share of positives where the threshold will be used, in (0, 1); needed by ``cost`` only.
 
     Raises:
-        UndefinedMetric: all participants have the same score, so no threshold divides them.
+        UndefinedMetric: all participants have the same score, so that no threshold divides them; or ``cost`` without
+            a prevalence.
     """
     if roc.thresholds.size < 3:
         raise UndefinedMetric("all participants have the same score: no threshold divides them")
     if rule == "sensitivity":
         return float(roc.thresholds[np.flatnonzero(roc.sensitivity >= min_sensitivity)[0]])
-    youden = (roc.sensitivity + roc.specificity)[1:-1]
-    return float(roc.thresholds[1 + int(np.argmax(youden))])
+    odds = 1.0
+    if rule == "cost":
+        if prevalence is None:
+            raise UndefinedMetric("the threshold rule 'cost' needs the prevalence where the threshold will be used")
+        odds = cost_ratio * prevalence / (1.0 - prevalence)
+    value = (odds * roc.sensitivity + roc.specificity)[1:-1]
+    return float(roc.thresholds[1 + int(np.argmax(value))])
 
 
 @dataclass(frozen=True)
-class ScoreHistogram:
-    """How many participants of each class fall into equal bins of the probability; it adds up across sites.
-
-    The coordinator draws the ROC curve and freezes a threshold from the sum without seeing anybody's score. A count of
-    one in a fine histogram still describes one person: the site's policy decides on bins and suppression.
+class FrozenThreshold:
+    """A threshold that knows whom it was chosen on, so that it cannot be tested on them.
 
     Attributes:
-        positives: (bins,) counts of participants with sarcopenia.
-        negatives: (bins,) counts of participants without.
+        value: on the scale of the scores.
+        participants: how many it was chosen on.
+        positives: how many of them have sarcopenia.
     """
 
-    positives: NDArray[np.int64]
-    negatives: NDArray[np.int64]
+    value: float
+    participants: int
+    positives: int
+    _chosen_on: frozenset[str] = field(repr=False)
 
     @classmethod
-    def of(cls, probability: Scores, labels: Labels, *, num_bins: int = 100) -> Self:
-        """Count one site's participants."""
-        inside = np.minimum((np.asarray(probability) * num_bins).astype(np.intp), num_bins - 1)
-        return cls(
-            positives=np.bincount(inside[labels], minlength=num_bins).astype(np.int64),
-            negatives=np.bincount(inside[~labels], minlength=num_bins).astype(np.int64),
-        )
+    def on(cls, training: ParticipantScores, choose: Callable[[RocCurve], float] = choose_threshold) -> Self:
+        """Choose on out-of-fold scores of training participants; ``choose`` is the rule with its numbers filled in."""
+        value = choose(roc_curve(training.scores, training.labels))
+        return cls(value, len(training), training.positives, frozenset(training.ids))
 
-    def __add__(self, other: Self) -> Self:
-        """Both sites' participants together."""
-        if self.positives.size != other.positives.size:
+    def calls(self, held_out: ParticipantScores) -> Confusion:
+        """Count calls against labels of people that the threshold has never seen.
+
+        Raises:
+            UndefinedMetric: somebody helped to choose the threshold; the message counts and names nobody.
+        """
+        seen = len(self._chosen_on & set(held_out.ids))
+        if seen:
             raise UndefinedMetric(
-                f"histograms of {self.positives.size} and {other.positives.size} bins do not add up: "
-                "every site must use the study's number of bins"
+                f"{seen} of {len(held_out)} participants helped to choose this threshold: their sensitivity and "
+                "specificity would flatter it (by .03 to .09, SCIENCE 5); score others"
             )
-        return type(self)(self.positives + other.positives, self.negatives + other.negatives)
-
-    def participants(self) -> tuple[Scores, Labels]:
-        """Everybody at the middle of their bin: scores and labels for every statistic of this module."""
-        num_bins = self.positives.size
-        middle = (np.arange(num_bins) + 0.5) / num_bins
-        scores = np.concatenate([np.repeat(middle, self.positives), np.repeat(middle, self.negatives)])
-        return scores, np.arange(scores.size) < self.positives.sum()
+        return confusion(held_out.scores, held_out.labels, self.value)
 
 
 @dataclass(frozen=True)

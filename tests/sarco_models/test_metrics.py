@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from scipy.special import expit, logit
+from scipy.special import expit
 from scipy.stats import mannwhitneyu, norm
 from sklearn import metrics as sk
 
@@ -10,28 +10,19 @@ from sarco_models.errors import UndefinedMetric
 from sarco_models.metrics import (
     Estimate,
     Labels,
-    Scores,
-    aggregate_by_participant,
+    ParticipantScores,
+    area_under_roc,
     auc,
+    auc_estimate,
     auc_interval,
     average_precision,
-    bootstrap,
     compare_aucs,
+    compare_family,
     delong_variance,
     holm,
-    pool_sites,
-    proportion,
-    require_one_score_each,
     roc_curve,
 )
-
-Sample = tuple[Scores, Labels]
-
-
-def binormal(num_positive: int, num_negative: int, area: float, rng: np.random.Generator) -> Sample:
-    """Scores whose true AUC is ``area``."""
-    labels = np.arange(num_positive + num_negative) < num_positive
-    return rng.normal(size=labels.size) + labels * np.sqrt(2.0) * norm.ppf(area), labels
+from tests.people import LADDER, Sample, binormal, named
 
 
 @pytest.fixture
@@ -100,6 +91,12 @@ def test_one_positive_has_an_auc_but_no_variance() -> None:
         auc_interval(np.arange(5.0), labels)
 
 
+def test_a_coordinator_makes_the_sites_own_interval_of_what_the_site_returns(sample: Sample) -> None:
+    assert auc_estimate(auc(*sample), delong_variance(*sample), pairs=35) == auc_interval(*sample)
+    apart = np.arange(20.0), np.arange(20) >= 12
+    assert auc_estimate(1.0, delong_variance(*apart), pairs=8) == auc_interval(*apart)
+
+
 @pytest.mark.slow
 def test_logit_interval_covers_the_truth_19_times_in_20(rng: np.random.Generator) -> None:
     intervals = [auc_interval(*binormal(19, 63, 0.757, rng)) for _ in range(4000)]
@@ -143,26 +140,35 @@ def test_a_difference_without_variance_is_absent_not_certain() -> None:
         compare_aucs(np.arange(10.0), np.zeros(10), np.arange(10) >= 6)
 
 
+def test_the_delong_test_of_the_ladder_is_that_of_mlstatkit() -> None:
+    probability, labels = LADDER
+    k = np.arange(60)
+    found = compare_aucs(probability, ((k * 31) % 60 + k) / 120, labels)
+    assert (auc(*LADDER), found.difference.value) == pytest.approx((0.706667, 0.056667), abs=1e-6)
+    assert found.p == pytest.approx(0.229479, abs=1e-6)
+    half = (found.difference.high - found.difference.low) / 2
+    assert (half / norm.ppf(0.975)) ** 2 == pytest.approx(0.0022236270753512146)
+
+
+def test_a_family_is_tested_on_the_same_people_and_adjusted_once(rng: np.random.Generator) -> None:
+    ours = named(binormal(40, 80, 0.85, rng))
+    others = {name: ours.mapped(lambda s, of=noise: s + rng.normal(0, of, 120)) for name, noise in (("a", 1), ("b", 3))}
+    late = np.arange(120) >= 60
+    others["b"] = ParticipantScores.joined([others["b"].only(late), others["b"].only(~late)])
+    found = compare_family(ours, others)
+    assert list(found) == ["a", "b"]
+    assert found["a"].p == compare_aucs(ours.scores, others["a"].scores, ours.labels).p
+    assert found["b"].p == compare_aucs(ours.scores, ours.same_people(others["b"]).scores, ours.labels).p
+    assert [c.p_holm for c in found.values()] == holm([c.p for c in found.values()])
+    with pytest.raises(UndefinedMetric, match="same people"):
+        compare_family(ours, {"fewer": ours.only(np.arange(120) > 0)})
+
+
 def test_holm_multiplies_by_the_number_of_tests_still_open() -> None:
     assert holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
     assert holm([0.6, 0.7]) == [1.0, 1.0]
     assert holm([]) == []
-
-
-# --- people, not images -----------------------------------------------------------------------------------------------
-
-
-def test_two_scores_for_one_participant_are_refused_without_naming_anybody() -> None:
-    with pytest.raises(UndefinedMetric, match="3 scores for 2 participants") as refused:
-        require_one_score_each(["SH-0001", "SH-0002", "SH-0001"])
-    assert "SH-" not in str(refused.value)
-    require_one_score_each(["SH-0001", "SH-0002"])
-
-
-def test_a_participant_scores_the_mean_of_the_images_whatever_their_number() -> None:
-    people, logits = aggregate_by_participant(np.array([1.0, 5.0, 3.0, 3.0]), ["a", "b", "a", "b"])
-    assert people == ["a", "b"]
-    assert logits.tolist() == [2.0, 4.0]
+    assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])  # statsmodels
 
 
 # --- threshold and ROC ------------------------------------------------------------------------------------------------
@@ -181,87 +187,25 @@ def test_every_operating_point_is_what_its_threshold_does(sample: Sample) -> Non
         assert (scores[~labels] < threshold).mean() == pytest.approx(specificity)
 
 
-# --- resampling -------------------------------------------------------------------------------------------------------
+# --- ready to be resampled --------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("successes", "n", "low", "high"),
-    [(15, 19, 0.544, 0.939), (48, 68, 0.589, 0.801)],
-    ids=["proof of concept, exact", "external, Wilson"],
-)
-def test_the_papers_sensitivities_have_these_intervals(successes: int, n: int, low: float, high: float) -> None:
-    interval = proportion(successes, n)
-    assert (interval.low, interval.high) == pytest.approx((low, high), abs=5e-4)
-
-
-def test_average_precision_agrees_with_scikit_learn_with_ties(sample: Sample) -> None:
+def test_weighted_auc_and_average_precision_agree_with_scikit_learn_with_ties(
+    sample: Sample, rng: np.random.Generator
+) -> None:
     probability, labels = sample
-    everybody = np.ones((1, 100))
-    area = average_precision(probability, labels)(everybody)[0]
-    assert area == pytest.approx(sk.average_precision_score(labels, probability))
+    weights = rng.integers(0, 4, size=(5, 100)).astype(float)
+    weights[0] = 1.0
+    for ours, theirs in (
+        (area_under_roc(probability, labels), sk.roc_auc_score),
+        (average_precision(probability, labels), sk.average_precision_score),
+    ):
+        expected = [theirs(labels, probability, sample_weight=w) for w in weights]
+        assert ours(weights) == pytest.approx(expected, abs=1e-12)
 
 
-def test_bootstrap_keeps_the_classes_and_repeats_with_its_seed(sample: Sample) -> None:
+def test_a_resample_of_one_class_has_no_auc(sample: Sample) -> None:
     probability, labels = sample
-    statistics = {
-        "auprc": average_precision(probability, labels),
-        "prevalence": lambda weights: weights @ labels / weights.sum(axis=1),
-    }
-    first, second = (bootstrap(statistics, labels, np.random.default_rng(3), repeats=200) for _ in range(2))
-    assert first == second
-    assert first["auprc"].low < first["auprc"].value < first["auprc"].high
-    assert first["prevalence"].low == pytest.approx(first["prevalence"].high)
-
-
-def test_bootstrap_interval_of_a_mean_has_the_width_of_theory(rng: np.random.Generator) -> None:
-    labels = np.arange(400) < 400
-    values = rng.normal(size=400)
-    interval = bootstrap({"mean": lambda weights: weights @ values / 400}, labels, rng)["mean"]
-    assert interval.high - interval.low == pytest.approx(2 * 1.96 * values.std() / 20, rel=0.1)
-
-
-# --- between sites ----------------------------------------------------------------------------------------------------
-
-
-def hanley_mcneil(area: float, num_positive: int, num_negative: int) -> Estimate:
-    """The interval a reader can give to an AUC that was printed without one. Hanley & McNeil (1982), logit scale."""
-    q1, q2 = area / (2 - area), 2 * area**2 / (1 + area)
-    variance = area * (1 - area) + (num_positive - 1) * (q1 - area**2) + (num_negative - 1) * (q2 - area**2)
-    half = norm.ppf(0.975) * np.sqrt(variance / (num_positive * num_negative)) / (area * (1 - area))
-    return Estimate(area, float(expit(logit(area) - half)), float(expit(logit(area) + half)))
-
-
-def test_the_papers_three_aucs_do_not_differ_more_than_chance() -> None:
-    sites = [hanley_mcneil(0.827, 101, 256), hanley_mcneil(0.801, 68, 77), hanley_mcneil(0.757, 19, 63)]
-    pooled = pool_sites(sites, guarded=False)
-    assert pooled.q == pytest.approx(1.12, abs=0.02)
-    assert pooled.p == pytest.approx(0.57, abs=0.01)
-    assert (pooled.i2, pooled.tau2) == (0.0, 0.0)
-    assert pooled.random.value == pytest.approx(0.810, abs=2e-3)
-    assert (pooled.random.low, pooled.random.high) == pytest.approx((0.733, 0.869), abs=1e-3)
-
-
-def test_equal_sites_pool_to_themselves_and_more_precisely() -> None:
-    site = Estimate(0.8, float(expit(logit(0.8) - 0.4)), float(expit(logit(0.8) + 0.4)))
-    pooled = pool_sites([site, site, site, site])
-    assert pooled.fixed.value == pytest.approx(0.8)
-    assert logit(pooled.fixed.high) - logit(0.8) == pytest.approx(0.2)
-    assert pooled.i2 == 0.0
-    assert pooled.q == pytest.approx(0.0)
-    assert pooled.random.high > pooled.fixed.high  # guarded: agreement by chance is no precision
-    assert pool_sites([site] * 4, guarded=False).random.high == pytest.approx(0.8)
-
-
-def test_sites_that_truly_differ_are_seen_to_differ() -> None:
-    pooled = pool_sites([Estimate(0.6, 0.58, 0.62), Estimate(0.8, 0.79, 0.81), Estimate(0.9, 0.89, 0.91)])
-    assert pooled.p < 1e-6
-    assert pooled.i2 > 0.95
-    assert pooled.prediction is not None
-    assert pooled.prediction.low < 0.6
-    assert pooled.prediction.high > 0.9
-
-
-def test_one_site_cannot_be_pooled_and_two_predict_nothing() -> None:
-    with pytest.raises(UndefinedMetric, match="two or more"):
-        pool_sites([Estimate(0.8, 0.7, 0.9)])
-    assert pool_sites([Estimate(0.8, 0.7, 0.87), Estimate(0.82, 0.7, 0.9)]).prediction is None
+    one_class = (~labels)[None, :].astype(float)
+    assert np.isnan(area_under_roc(probability, labels)(one_class))
+    assert np.isnan(average_precision(probability, labels)(one_class))
