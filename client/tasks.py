@@ -118,9 +118,10 @@ def describe(site: Site) -> Described:
 def train(site: Site, request: Train) -> Trained:
     """Evaluate the model that came down, train it for the study's local epochs, and send it up."""
     reader = _reader(site, request.setup)
-    request.parameters.load_into(site.tensors)
+    site.receive(request)
     metrics = _validation_metrics(site, reader)
     losses = fit(training(site, reader, request), seed=_seed(site, request.round))
+    site.keep_norms(request)
     metrics = {**metrics, "train_loss": float(np.mean(losses))}
     return Trained(
         site=site.name,
@@ -155,7 +156,7 @@ def training(site: Site, reader: Reader, request: Train) -> Training:
 def evaluate(site: Site, request: Evaluate) -> Evaluated:
     """Score the final model: metrics on validation participants, the score histogram of training participants."""
     reader = _reader(site, request.setup)
-    request.parameters.load_into(site.tensors)
+    site.receive(request)
     people = site.split.train
     logits = predict(site.model.net, reader, people)
     if site.study.training.balance_classes:

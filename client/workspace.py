@@ -9,18 +9,23 @@ from functools import cached_property
 from pathlib import Path
 
 import numpy as np
+from pydantic import Field, field_validator
 from torch import Tensor
 
 from client.policy import Policy
 from sarco_models.cohort import Split, open_cohort, split
 from sarco_models.config import Config, Name, StudyConfig, load_config, load_study
-from sarco_models.errors import ConfigError
-from sarco_models.fusion import Model, build_model
+from sarco_models.errors import ConfigError, WeightsError
+from sarco_models.fusion import Model, build_model, fixed_tensors
 from sarco_models.image_cache import Progress
-from sarco_models.parameters import Manifest, Parameters, all_tensors, trained_tensors
+from sarco_models.images import Template
+from sarco_models.parameters import Manifest, Parameters, local_tensors, trained_tensors
 from sarco_models.summaries import Moments, agreed_scaling
 from sarco_models.training import Reader
-from sarco_models.wire import Setup
+from sarco_models.wire import Evaluate, Setup, Train
+
+_KEPT_NORMS = 4
+"""Rounds whose batch norms a hospital keeps: a coordinator that was killed repeats two at most."""
 
 
 class SiteConfig(Config):
@@ -34,6 +39,23 @@ class SiteConfig(Config):
     label_rule: Name
     threads: int = 1
     policy: Policy = Policy()
+    templates: tuple[Template, ...] = Field(
+        default=(), description="One per device and screen: where the tissue is on frames that do not say it."
+    )
+
+    @field_validator("templates")
+    @classmethod
+    def _distinct(cls, templates: tuple[Template, ...]) -> tuple[Template, ...]:
+        """Of two for the same frames the second would never be used."""
+        first: dict[tuple[str, int, int], int] = {}
+        for k, t in enumerate(templates):
+            earlier = first.setdefault((t.files, t.columns, t.rows), k)
+            if earlier != k:
+                raise ValueError(
+                    f"templates {earlier} and {k} (from 0) are both for files = {t.files!r} of {t.columns} x {t.rows} "
+                    "pixels: remove one, or tell them apart by files"
+                )
+        return templates
 
 
 @dataclass
@@ -69,6 +91,31 @@ class Site:
         """What training changes, by name."""
         return trained_tensors(self.model.net)
 
+    @cached_property
+    def norms(self) -> dict[str, Tensor]:
+        """What training changes and never leaves: batch norms, by name, where the study keeps them local."""
+        return local_tensors(self.model.net)
+
+    def receive(self, request: Train | Evaluate) -> None:
+        """Put the model together: what came down, and this hospital's own batch norms as they were at that time.
+
+        They are kept by round, so that a round that is repeated after a crash is the same round.
+        """
+        request.parameters.load_into(self.tensors)
+        if self.norms:
+            before = request.round - 1 if isinstance(request, Train) else request.round
+            path = norms_file(self.state, request.setup, before)
+            Parameters.load(path, Manifest.of(self.norms)).load_into(self.norms)
+
+    def keep_norms(self, request: Train) -> None:
+        """Store this hospital's batch norms as a round has left them; those of later rounds are of another run."""
+        if self.norms:
+            Parameters.pack(self.norms).save(_norms_file(self.state, request.setup, request.round))
+            kept = {_round_of(path): path for path in _norms_files(self.state, request.setup)}
+            past = sorted(round_ for round_ in kept if 0 < round_ <= request.round)
+            for round_ in {*kept} - {0, *past[-_KEPT_NORMS:]}:
+                kept[round_].unlink()
+
     def keep(self, setup: Setup) -> None:
         """Store a setup, so that this process and any later one can use it."""
         self.state.mkdir(parents=True, exist_ok=True)
@@ -82,6 +129,9 @@ class Site:
         for older in sorted(self.state.glob("setup-*.npz"), key=lambda path: path.stat().st_mtime_ns)[:-1]:
             older.unlink(missing_ok=True)
         partial.rename(self._setup_file(setup.digest))
+        for path in self.state.glob("norms-*"):
+            if not self._setup_file(path.name.split("-")[1]).is_file():
+                path.unlink(missing_ok=True)
         self._use(setup)
 
     def reader(self, setup_digest: str) -> Reader | None:
@@ -100,10 +150,35 @@ class Site:
         return self.state / f"setup-{digest}.npz"
 
     def _use(self, setup: Setup) -> None:
-        if self.model.frozen is not None:
-            setup.frozen.load_into(all_tensors(self.model.frozen))
+        setup.frozen.load_into(fixed_tensors(self.model))
+        if self.norms:
+            Parameters.pack(self.norms).save(_norms_file(self.state, setup.digest, 0))
         scaling = agreed_scaling(self.study, setup.moments)
         self._ready = (setup.digest, Reader.of(self.model, scaling, self.study))
+
+
+def norms_file(state: Path, setup: str, round_: int) -> Path:
+    """File of a hospital's own batch norms as they were after this round; it may not have taken part in the last ones.
+
+    Raises:
+        WeightsError: the setup was never sent here.
+    """
+    found = [path for path in _norms_files(state, setup) if _round_of(path) <= round_]
+    if not found:
+        raise WeightsError(f"{state}: holds no batch norms of setup {setup[:12]}: let the coordinator send it again")
+    return max(found, key=_round_of)
+
+
+def _norms_files(state: Path, setup: str) -> list[Path]:
+    return list(state.glob(f"norms-{setup}-*.safetensors"))
+
+
+def _norms_file(state: Path, setup: str, round_: int) -> Path:
+    return state / f"norms-{setup}-{round_}.safetensors"
+
+
+def _round_of(path: Path) -> int:
+    return int(path.stem.rpartition("-")[2])
 
 
 def open_site(path: Path, progress: Progress | None = None) -> Site:
@@ -121,7 +196,7 @@ def open_site(path: Path, progress: Progress | None = None) -> Site:
             "mixed rules: label your participants by the study's rule, or ask the coordinator for allow_mixed_rules"
         )
     place, cache = path.parent / config.data, path.parent / config.cache
-    cohort = open_cohort(place, study, cache, progress, name=config.name)
+    cohort = open_cohort(place, study, cache, progress, name=config.name, templates=config.templates)
     return Site(
         name=config.name,
         study=study,

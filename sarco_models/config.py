@@ -5,56 +5,39 @@ features, tables only or images only is another TOML file and no code. Defaults 
 not read configs; the builders do.
 """
 
-import difflib
 import hashlib
-import json
-import tomllib
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, TypeVar
+from typing import Annotated, Literal, Self, cast
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
+from pydantic import Field, StringConstraints, ValidationInfo, field_validator, model_validator
 
-from sarco_models.errors import ConfigError
+from sarco_models.architectures import (
+    Norm,
+    Trainable,
+    architecture,
+    check_image_size,
+    check_norm,
+    check_private,
+    check_weights,
+)
+from sarco_models.config_files import Config as Config
+from sarco_models.config_files import load_config as load_config
+from sarco_models.config_files import merged as merged
+from sarco_models.config_files import read_toml as read_toml
 
 IMAGE = "image"
 """Name of the ultrasound modality; every other modality is a group of features."""
 
 DENIED = (
-    "asmi",
-    "asm_",
-    "smi_",
-    "l3smi",
-    "smil3",
-    "appendicular",
-    "lean_mass",
-    "muscle_mass",
-    "muscle_index",
-    "grip",
-    "hand_strength",
-    "gait",
-    "walk_speed",
-    "walking_speed",
-    "metre_walk",
-    "m_walk",
-    "chair_stand",
-    "chair_rise",
-    "sit_to_stand",
-    "5sts",
-    "sts5",
-    "sppb",
-)
+    "asmi", "asm_", "smi_", "l3smi", "smil3", "appendicular", "lean_mass", "muscle_mass", "muscle_index", "grip",
+    "hand_strength", "gait", "walk_speed", "walking_speed", "metre_walk", "m_walk", "chair_stand", "chair_rise",
+    "sit_to_stand", "5sts", "sts5", "sppb",
+)  # fmt: skip
 """What defines sarcopenia is never an input: a feature whose name holds one of these, with or without underscores, is
 refused (SCIENCE 1.6, I18). A study of another disease names its own in ``label.reference_columns``."""
 
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]*$")]
 Fraction = Annotated[float, Field(ge=0, lt=1)]
-
-
-class Config(BaseModel):
-    """Base of every configuration: immutable, no coercion, no unknown keys, no infinities."""
-
-    model_config = ConfigDict(frozen=True, strict=True, extra="forbid", allow_inf_nan=False)
 
 
 class Feature(Config):
@@ -133,15 +116,50 @@ class ModelConfig(Config):
     """The network."""
 
     modalities: tuple[Name, ...] = Field(min_length=1, description="'image' and/or groups of features.")
-    backbone: str = Field(default="convnext_tiny", description="Any ConvNeXt of timm, by name.")
+    backbone: str = Field(default="convnext_tiny", description="A ConvNeXt, EfficientNet or Swin, by timm's name.")
     weights: str = Field(default="none", description="none, timm, phantom, or the path of a safetensors file.")
-    trainable: Literal["head", "last_stage", "all"] = "all"
+    trainable: Trainable = "all"
+    norm: Norm = Field(
+        default="none",
+        validate_default=True,
+        exclude_if=lambda norm: norm == "none",  # studies without it keep the digest that hospitals have approved
+        description="What becomes of the batch norms in the layers that train, so that no statistics of private images "
+        "travel. none: there are none; frozen: constants, as in the starting weights; group: group norms instead (Wu "
+        "and He 2018); local: each hospital keeps its own (FedBN: Li et al. 2021).",
+    )
     tabular: Literal["joint", "per_group"] = Field(
         default="joint", description="joint: one branch for all tables (Chen et al. 2025); per_group: one for each."
     )
     hidden_units: int = Field(default=128, ge=1, le=4096)
     dropout: Fraction = 0.5
     modality_dropout: Fraction = Field(default=0.1, description="Chance that a present modality is hidden in training.")
+
+    @field_validator("backbone")
+    @classmethod
+    def _known(cls, backbone: str) -> str:
+        architecture(backbone)
+        return backbone
+
+    @field_validator("weights", "norm")
+    @classmethod
+    def _fits_backbone(cls, value: str, info: ValidationInfo) -> str:
+        """A study without images may name any: nothing comes of it."""
+        if "backbone" in info.data and IMAGE in info.data.get("modalities", ()):
+            if info.field_name == "weights":
+                check_weights(info.data["backbone"], value)
+            elif {"trainable", "weights"} <= set(info.data):
+                check_norm(info.data["backbone"], cast(Norm, value), info.data["trainable"], info.data["weights"])
+        return value
+
+    @property
+    def local_norms(self) -> bool:
+        """Whether every hospital keeps batch norms of its own, which belong to the model and never travel."""
+        return IMAGE in self.modalities and self.norm == "local"
+
+    def check_private(self) -> None:
+        """Raise ValueError where this network cannot be trained with differential privacy."""
+        if IMAGE in self.modalities:
+            check_private(self.backbone, self.norm, self.trainable)
 
 
 class TabularConfig(Config):
@@ -233,14 +251,24 @@ class StudyConfig(Config):
         forbidden = {self.label.column, *self.label.reference_columns} & set(names)
         if forbidden:
             raise ValueError(f"{sorted(forbidden)[0]} defines the label and can never be a model input: remove it")
-        unknown = set(self.model.modalities) - {IMAGE, *self.groups}
-        if unknown:
-            known = ", ".join([IMAGE, *self.groups])
-            raise ValueError(f"modality {sorted(unknown)[0]} is not one of: {known}")
-        if len(set(self.model.modalities)) != len(self.model.modalities):
-            raise ValueError("a modality is listed twice")
         if self.federation.strategy == "fedavg" and self.federation.proximal_mu:
             raise ValueError('proximal_mu needs strategy = "fedprox"')
+        return self
+
+    @model_validator(mode="after")
+    def _model_has_its_inputs(self) -> Self:
+        wanted = self.model.modalities
+        for name in wanted:
+            if name not in (IMAGE, *self.groups):
+                known = ", ".join([IMAGE, *self.groups])
+                raise ValueError(
+                    f'model.modalities: modality {name} is not one of: {known}: add features with group = "{name}", or '
+                    "remove it"
+                )
+        if len(set(wanted)) != len(wanted):
+            raise ValueError("model.modalities: a modality is listed twice")
+        if self.uses_images:
+            check_image_size(self.model.backbone, self.image.size, self.model.norm)
         return self
 
     @property
@@ -264,9 +292,6 @@ class StudyConfig(Config):
         return hashlib.sha256(self.model_dump_json().encode()).hexdigest()
 
 
-ConfigType = TypeVar("ConfigType", bound=Config)
-
-
 def load_study(path: Path) -> StudyConfig:
     """Read a study file.
 
@@ -274,70 +299,3 @@ def load_study(path: Path) -> StudyConfig:
         ConfigError: the file is absent, is no TOML, or a field is unknown, missing or out of its range.
     """
     return load_config(path, StudyConfig)
-
-
-def load_config(path: Path, kind: type[ConfigType], changes: Mapping[str, Any] | None = None) -> ConfigType:
-    """Read a TOML file as ``kind``; ``changes`` are laid over it table by table.
-
-    Raises:
-        ConfigError: names the file, the field, the value and the way out, for every fault at once.
-    """
-    tree = merged(read_toml(path), changes or {})
-    try:
-        # Through JSON, so that strict mode takes TOML's arrays for tuples and still refuses "48" for 48.
-        return kind.model_validate_json(json.dumps(tree))
-    except ValidationError as error:
-        raise ConfigError("\n".join(_explain(path, kind, tree, fault) for fault in error.errors())) from None
-    except TypeError as error:
-        raise ConfigError(f"{path}: {error}; write dates and times as text") from None
-
-
-def read_toml(path: Path) -> dict[str, Any]:
-    """Read a TOML file, or JSON where the suffix says so; raises ConfigError with the file and line."""
-    try:
-        text = path.read_text(encoding="utf-8")
-        return dict(json.loads(text)) if path.suffix == ".json" else tomllib.loads(text)
-    except FileNotFoundError:
-        raise ConfigError(f"{path}: there is no such file; name an existing TOML file") from None
-    except OSError as error:
-        raise ConfigError(f"{path}: cannot be read: {error.strerror}; name an existing TOML file") from None
-    except (ValueError, TypeError) as error:  # of TOML, of JSON, of UTF-8; JSON that is no table
-        raise ConfigError(f"{path}: cannot be read: {error}") from None
-
-
-def merged(tree: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
-    """``tree`` with ``changes`` laid over it: tables are merged, everything else is replaced."""
-    result = dict(tree)
-    for key, value in changes.items():
-        below = result.get(key)
-        result[key] = merged(below, value) if isinstance(value, Mapping) and isinstance(below, Mapping) else value
-    return result
-
-
-def _explain(path: Path, kind: type[Config], tree: Mapping[str, Any], fault: Any) -> str:
-    """One line for one fault: file, field, value, what was expected, and the nearest known key for a typo."""
-    where = ".".join(str(part) for part in fault["loc"]) or kind.__name__
-    message = str(fault["msg"]).removeprefix("Value error, ")
-    if fault["type"] == "extra_forbidden":
-        known = _known_keys(tree, kind, fault["loc"][:-1])
-        near = difflib.get_close_matches(str(fault["loc"][-1]), known, n=1)
-        hint = f"did you mean {near[0]}?" if near else f"known here: {', '.join(sorted(known))}"
-        return f"{path}: {where}: unknown key; {hint}"
-    if fault["type"] == "missing":
-        return f"{path}: {where}: this key is missing; add it"
-    value = fault["input"]
-    shown = f" = {value!r}" if isinstance(value, str | int | float | bool) else ""
-    return f"{path}: {where}{shown}: {message}"
-
-
-def _known_keys(tree: Mapping[str, Any], kind: type[Config], place: tuple[str | int, ...]) -> list[str]:
-    """Names of the fields of the config at ``place``."""
-    fields: Any = kind
-    for part in place:
-        if isinstance(part, int):
-            continue
-        annotation = fields.model_fields[part].annotation
-        fields = next(
-            (a for a in (annotation, *getattr(annotation, "__args__", ())) if hasattr(a, "model_fields")), kind
-        )
-    return list(fields.model_fields)

@@ -1,7 +1,8 @@
 """Late fusion of ultrasound and tables (Chen et al. 2025, figure 2): one branch per modality, one output.
 
 A branch turns its modality into features; a modality that a participant lacks is replaced by a learned vector, so that
-every participant has a prediction. With one modality the network is that branch and its output layer alone.
+every participant has a prediction. Before a linear output layer that is the same as zeros and a flag of presence: both
+add one learned number to the logit. With one modality the network is that branch and its output layer alone.
 """
 
 from collections.abc import Mapping
@@ -12,6 +13,7 @@ from torch import Tensor, nn
 
 from sarco_models.backbones import build_backbone
 from sarco_models.config import IMAGE, StudyConfig
+from sarco_models.parameters import all_tensors, local_tensors, trained_tensors
 from sarco_models.schema import Column, design_columns
 
 
@@ -61,12 +63,19 @@ class FusionNet(nn.Module):
     def forward(self, inputs: Inputs) -> Tensor:
         """-> (rows,) logits."""
         present = self._hide_some(inputs.present) if self.training else inputs.present
-        features = []
-        for name, branch in self.branches.items():
-            x = inputs.image if name == IMAGE else inputs.tables[name]
-            features.append(torch.where(present[name][:, None], branch(x), self.absent[name]))
+        features = [self.features(name, inputs, present[name]) for name in self.branches]
         logits: Tensor = self.output(torch.cat(features, dim=1))
         return logits[:, 0]
+
+    def features(self, name: str, inputs: Inputs, present: Tensor) -> Tensor:
+        """(rows, width) features of one branch; the learned vector in the rows where it is not ``present``."""
+        branch, absent = self.branches[name], self.absent[name]
+        x = inputs.image if name == IMAGE else inputs.tables[name]
+        if name != IMAGE or x is None or bool(present.all()):
+            return torch.where(present[:, None], branch(x), absent)
+        # What stands for an image that is not there must not enter the statistics of a batch, nor cost time.
+        features: Tensor = absent.expand(len(present), -1)
+        return features.index_put((present,), branch(x[present])) if bool(present.any()) else features
 
     def _hide_some(self, present: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
         """Hide each modality of each row at random, never all of them, so that the absent vectors are learned."""
@@ -93,6 +102,17 @@ class Model:
     table_columns: Mapping[str, tuple[int, ...]]
 
 
+def fixed_tensors(model: Model) -> dict[str, Tensor]:
+    """What rounds do not carry, by name: the coordinator sends it once, before the first.
+
+    Frozen layers; constants among the trained ones; the values from which each site's own batch norms begin.
+    """
+    frozen = all_tensors(model.frozen) if model.frozen is not None else {}
+    trained = trained_tensors(model.net)
+    inside = {**all_tensors(model.net), **local_tensors(model.net)}
+    return {**frozen, **{f"net.{name}": tensor for name, tensor in inside.items() if name not in trained}}
+
+
 def build_model(study: StudyConfig, weights: str | None = None) -> Model:
     """Make the study's network.
 
@@ -108,7 +128,8 @@ def build_model(study: StudyConfig, weights: str | None = None) -> Model:
     widths: dict[str, int] = {}
     frozen = None
     if study.uses_images:
-        backbone = build_backbone(cfg.backbone, cfg.trainable, cfg.weights if weights is None else weights)
+        start = cfg.weights if weights is None else weights
+        backbone = build_backbone(cfg.backbone, cfg.trainable, start, norm=cfg.norm, image_size=study.image.size)
         frozen = backbone.frozen
         branches[IMAGE], widths[IMAGE] = backbone.trained, backbone.width
     for name, columns in table_columns.items():

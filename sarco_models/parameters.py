@@ -150,11 +150,24 @@ class Parameters:
 
 
 def trained_tensors(net: nn.Module) -> dict[str, Tensor]:
-    """Parameters that training changes, by name.
+    """Parameters that training changes and rounds carry, by name.
 
-    Buffers are never among them: batch-norm statistics of private images must not travel (STYLE 7.1).
+    Nothing of a batch norm is ever among them, be it a parameter or a buffer: what it knows of private images must not
+    travel (STYLE 7.1).
     """
-    return {name: p for name, p in net.named_parameters() if p.requires_grad}
+    local = local_tensors(net)
+    return {name: p for name, p in net.named_parameters() if p.requires_grad and name not in local}
+
+
+def local_tensors(net: nn.Module) -> dict[str, Tensor]:
+    """Batch norms that live: affine parts and running statistics, by name; every site has its own (Li et al. 2021)."""
+    norms = [(f"{name}.", m) for name, m in net.named_modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
+    return {
+        prefix + key: tensor
+        for prefix, norm in norms
+        for key, tensor in (*norm.named_parameters(recurse=False), *norm.named_buffers(recurse=False))
+        if tensor.is_floating_point()  # not the number of batches, which nothing depends on
+    }
 
 
 def all_tensors(net: nn.Module) -> dict[str, Tensor]:

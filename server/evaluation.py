@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,8 +12,9 @@ from numpy.typing import NDArray
 from sarco_models.calibration import correct_prior
 from sarco_models.cohort import HeldOut, People, everyone, open_cohort
 from sarco_models.errors import RunError, UndefinedMetric
+from sarco_models.fusion import fixed_tensors
 from sarco_models.metrics import auc
-from sarco_models.parameters import Parameters, trained_tensors
+from sarco_models.parameters import Manifest, Parameters, local_tensors, trained_tensors
 from sarco_models.summaries import TableScaling
 from sarco_models.training import Reader, predict
 from server.runs import Run
@@ -56,8 +58,13 @@ class Central:
         return found
 
 
-def released_probabilities(run: Run, people: People) -> NDArray[np.float64]:
+def released_probabilities(run: Run, people: People, norms: Path | None = None) -> NDArray[np.float64]:
     """(participants,) probability by the run's released model, at its training prevalence.
+
+    Args:
+        run: a complete run.
+        people: scored; nobody's label is looked at.
+        norms: a hospital's own batch norms, in a study that keeps them local; without, those of the starting weights.
 
     Raises:
         RunError: the run has released no model.
@@ -68,6 +75,11 @@ def released_probabilities(run: Run, people: People) -> NDArray[np.float64]:
     scaling = TableScaling(**{name: np.array(values) for name, values in about["scaling"].items()})
     parameters = Parameters.load(run.folder / "model.safetensors", run.manifest)
     parameters.load_into(trained_tensors(run.model.net))
+    local = local_tensors(run.model.net)
+    if local:
+        run.frozen.load_into(fixed_tensors(run.model))
+        if norms:
+            Parameters.load(norms, Manifest.of(local)).load_into(local)
     logits = predict(run.model.net, Reader.of(run.model, scaling, run.study), people)
     if run.study.training.balance_classes:
         logits = correct_prior(logits, about["prevalence"])

@@ -3,7 +3,7 @@
     study.json            the study as it was run, with its digest in run.json
     run.json              digest, versions, seed
     coordinator.toml      where the central cohort and the cache are
-    start.safetensors     trained parameters before round 1; frozen.safetensors: layers that are never trained
+    start.safetensors     trained parameters before round 1; frozen.safetensors: what rounds do not carry
     rounds/0001.json      one record per complete round, and beside it the packed parameters (the last two are kept)
     model.safetensors     the released model, with model.json: threshold, prevalence, digests
 
@@ -29,8 +29,8 @@ from numpy.typing import NDArray
 
 from sarco_models.config import Config, StudyConfig, load_config
 from sarco_models.errors import RunError
-from sarco_models.fusion import Model, build_model
-from sarco_models.parameters import Manifest, Parameters, all_tensors, trained_tensors
+from sarco_models.fusion import Model, build_model, fixed_tensors
+from sarco_models.parameters import Manifest, Parameters, trained_tensors
 
 _KEPT_MODELS = 2
 PACKAGES = (
@@ -86,7 +86,7 @@ class Run:
         lines = [f"{key} = {json.dumps(value)}" for key, value in cfg.model_dump().items()]
         write_text(folder / "coordinator.toml", "\n".join(lines) + "\n")
         Parameters.pack(trained_tensors(model.net)).save(folder / "start.safetensors")
-        Parameters.pack(all_tensors(model.frozen) if model.frozen else {}).save(folder / "frozen.safetensors")
+        Parameters.pack(fixed_tensors(model)).save(folder / "frozen.safetensors")
         write_json(folder / "run.json", {"study": study.digest, "seed": study.training.seed, "versions": versions()})
         return Run(folder, study)
 
@@ -113,11 +113,13 @@ class Run:
 
     @cached_property
     def model(self) -> Model:
-        """The study's network with the run's frozen layers; trained layers are as built."""
+        """The study's network with what the run never trains; trained layers are as built.
+
+        Where every hospital keeps its own batch norms, those in this network are the run's starting ones.
+        """
         model = build_model(self.study, weights="none")
-        if model.frozen is not None:
-            tensors = all_tensors(model.frozen)
-            Parameters.load(self.folder / "frozen.safetensors", Manifest.of(tensors)).load_into(tensors)
+        tensors = fixed_tensors(model)
+        Parameters.load(self.folder / "frozen.safetensors", Manifest.of(tensors)).load_into(tensors)
         return model
 
     @cached_property
@@ -127,8 +129,17 @@ class Run:
 
     @cached_property
     def frozen(self) -> Parameters:
-        """Layers that are never trained; they travel once."""
-        return Parameters.pack(all_tensors(self.model.frozen) if self.model.frozen else {})
+        """What rounds do not carry; it travels once."""
+        return Parameters.load(self.folder / "frozen.safetensors", Manifest.of(fixed_tensors(self.model)))
+
+    @property
+    def norms(self) -> dict[str, Any]:
+        """Whose batch norms the metrics belong to; empty where everybody has the same model.
+
+        Hospitals that keep their own score with them; the coordinator never sees these, and scores its central cohort
+        with those of the starting weights.
+        """
+        return {"norms": {"sites": "own", "central": "start"}} if self.study.model.local_norms else {}
 
     def sweep(self) -> None:
         """Remove what a run that was killed left half written; a run directory belongs to one process at a time."""
@@ -158,13 +169,13 @@ class Run:
         """Write a complete round: first its model, then its record, then drop models that nobody resumes from."""
         if parameters is not None:
             _write_vector(self._model_file(round_), parameters.vector)
-        write_json(self._record_file(round_), {"round": round_, **record})
+        write_json(self._record_file(round_), {"round": round_, **self.norms, **record})
         self._model_file(round_ - _KEPT_MODELS).unlink(missing_ok=True)
 
     def release(self, parameters: Parameters, about: Mapping[str, Any]) -> None:
         """Write the released model; model.json last, so that it stands for a complete release."""
         parameters.save(self.folder / "model.safetensors")
-        write_json(self.folder / "model.json", {"study": self.study.digest, **about})
+        write_json(self.folder / "model.json", {"study": self.study.digest, **self.norms, **about})
 
     @property
     def released(self) -> dict[str, Any] | None:

@@ -101,7 +101,7 @@ def make_cohort_command(
 @app.command()
 def pretrain(
     out: Annotated[Path, typer.Option(help="The safetensors file to write.")],
-    backbone: Annotated[str, typer.Option(help="Any ConvNeXt of timm.")] = "convnext_atto",
+    backbone: Annotated[str, typer.Option(help="A ConvNeXt, EfficientNet or Swin, as in a study.")] = "convnext_atto",
     phantoms: Annotated[int | None, typer.Option(help="Rendered in all.", min=1000)] = None,
     epochs: Annotated[int | None, typer.Option(min=1)] = None,
 ) -> None:

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from client.app import make_app
 from client.policy import Policy
-from client.workspace import Site, open_site
+from client.workspace import Site, norms_file, open_site
 from sarco_models.cohort import HeldOut, Split, everyone, open_cohort, pool, split
 from sarco_models.config import StudyConfig
 from sarco_models.errors import RunError
@@ -208,10 +208,23 @@ def _scores(arm: Arm, run: Run) -> str:
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["site", "participant_id", "label", "probability"])
     for name, people in held_out(arm).items():
-        probability = released_probabilities(run, people)
+        probability = released_probabilities(run, people, own_norms(arm, run, name))
         for participant_id, label, value in zip(people.ids, people.labels, probability, strict=True):
             writer.writerow([name, participant_id, int(label), repr(float(value))])
     return text.getvalue()
+
+
+def own_norms(arm: Arm, run: Run, name: str) -> Path | None:
+    """File of the batch norms that a cohort is scored with, in a study that keeps them local (FedBN).
+
+    A hospital that trained has its own; where only one did, its norms are the model's; everybody else is scored with
+    those of the starting weights (None).
+    """
+    trained = (POOLED,) if arm.name == POOLED else arm.trained_on
+    owner = name if name in trained else trained[0] if len(trained) == 1 else ""
+    if not owner or not arm.study.model.local_norms:
+        return None
+    return norms_file(arm.folder / "sites" / owner / "state", run.records()[0]["setup"], arm.study.federation.rounds)
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ project is made by this module and nothing else.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,14 +16,15 @@ from numpy.typing import NDArray
 from safetensors.torch import save_file
 from torch import nn
 
-from sarco_models.backbones import build_backbone
+from sarco_models.architectures import ARCHITECTURES, Norm
+from sarco_models.backbones import Backbone, build_backbone
 from sarco_models.config import ImageConfig
 from sarco_models.images import Frame
 from sarco_models.preprocess import model_input
+from sarco_models.workers import pool as worker_pool
 from simulation.anatomy import random_subject
 from simulation.devices import DEVICES
 from simulation.phantom import render
-from simulation.workers import pool as worker_pool
 
 TARGETS = ("thickness_mm", "width_mm", "csa_cm2", "infiltration", "fascia", "echo_intensity")
 _BLOCK = 250
@@ -35,7 +36,7 @@ class Pretraining:
     """How the shipped weights are made.
 
     Attributes:
-        backbone: timm's name.
+        backbone: its name in a study. A Swin sees the first of ``sizes`` alone; its weights are resampled for others.
         image: framing of the network's input.
         sizes: pixels along the input's side; the first epochs see the smallest alone, the last ones all of them, so
             that the weights serve any size between.
@@ -64,21 +65,26 @@ def pretrain(cfg: Pretraining, out: Path, workers: int, tell: Callable[[str], No
     Returns:
         R2 on held-out phantoms at the smallest size, by target.
     """
-    tell(f"rendering {cfg.phantoms} phantoms")
-    pixels, targets = render_phantoms(cfg, workers)
-    held_out = int(len(targets) * _HELD_OUT)
-    mean, deviation = targets[held_out:].mean(axis=0), targets[held_out:].std(axis=0)
-    scaled = torch.from_numpy(((targets - mean) / deviation).astype(np.float32))
+    known = ARCHITECTURES.get(cfg.backbone)
+    if known and known.family == "swin":
+        cfg = replace(cfg, sizes=cfg.sizes[:1])
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(cfg.seed)
-        backbone = build_backbone(cfg.backbone, "all")
+        # Phantoms are nobody's: here batch norms may learn their statistics.
+        norm: Norm = "local" if known and known.batch_norm else "none"
+        backbone = build_backbone(cfg.backbone, "all", norm=norm, image_size=cfg.sizes[0])
+        tell(f"rendering {cfg.phantoms} phantoms")
+        pixels, targets = render_phantoms(cfg, workers)
+        held_out = int(len(targets) * _HELD_OUT)
+        mean, deviation = targets[held_out:].mean(axis=0), targets[held_out:].std(axis=0)
+        scaled = torch.from_numpy(((targets - mean) / deviation).astype(np.float32))
         net = nn.Sequential(backbone.frozen, backbone.trained, nn.Linear(backbone.width, len(TARGETS)))
         net = net.to(memory_format=torch.channels_last)
         _train(net, [torch.from_numpy(p[held_out:]) for p in pixels], scaled[held_out:], cfg, tell)
     predicted = _predict(net, torch.from_numpy(pixels[0][:held_out]))
     error = ((predicted - scaled[:held_out]) ** 2).mean(dim=0)
     r2 = {name: float(1 - e / v) for name, e, v in zip(TARGETS, error, scaled[:held_out].var(dim=0), strict=True)}
-    _save(cfg, backbone.trained, out, r2)
+    _save(cfg, backbone, out, r2)
     return r2
 
 
@@ -153,14 +159,9 @@ def _predict(net: nn.Module, pixels: torch.Tensor) -> torch.Tensor:
         return torch.cat([net(block[:, None].float() / 255) for block in torch.split(pixels, 128)])
 
 
-def _save(cfg: Pretraining, trained: nn.Module, out: Path, r2: dict[str, float]) -> None:
+def _save(cfg: Pretraining, backbone: Backbone, out: Path, r2: dict[str, float]) -> None:
     """Weights by timm's own names, half precision, with where they come from."""
-    import timm
-
-    model = timm.create_model(cfg.backbone, pretrained=False, num_classes=0, in_chans=1)
-    values = list(trained.state_dict().values())
-    names = list(model.state_dict())
-    state = {name: value.to(torch.float16).contiguous() for name, value in zip(names, values, strict=True)}
+    state = {name: value.to(torch.float16).contiguous() for name, value in backbone.weights().items()}
     notes = {
         "source": "SYNTHETIC ultrasound phantoms, sarco-lab pretrain",
         "backbone": cfg.backbone,

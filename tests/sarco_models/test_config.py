@@ -133,6 +133,7 @@ def others(value: Any) -> list[Any]:
     if isinstance(value, int | float):
         return [value + 1, value * 0.5 + 0.01, value - 1]
     words = ["fedavg", "letterbox", "none", "per_group", "minmax", "sensitivity", "head", "binary", "continuous", "lab"]
+    words += ["convnext_tiny", "group"]
     return [f"{value}x" if value else "x", *words, 0.5]
 
 
@@ -145,7 +146,8 @@ def valid(tree: Any) -> StudyConfig | None:
 
 def test_any_changed_value_changes_the_digest() -> None:
     """Every leaf of the tree, one at a time: what two hospitals could disagree about is in the digest."""
-    tree = json.loads(study(model={"modalities": ["clinical"]}, federation={"strategy": "fedprox"}).model_dump_json())
+    changes: dict[str, Any] = {"model": {"modalities": ["clinical"], "norm": "frozen"}}
+    tree = json.loads(study(**changes, federation={"strategy": "fedprox"}).model_dump_json())
     original = valid(tree)
     assert original
     unchanged = []
@@ -154,6 +156,13 @@ def test_any_changed_value_changes_the_digest() -> None:
         if not changed or changed[0].digest == original.digest:
             unchanged.append(place)
     assert unchanged == [("features", 2, "kind")]  # a kind with categories can be nothing else
+
+
+def test_a_key_that_older_studies_do_not_have_leaves_their_digest_as_it_was() -> None:
+    """Hospitals have approved it, in their site.toml."""
+    assert "norm" not in study().model_dump_json()
+    assert study(model={"norm": "none"}).digest == study().digest
+    assert study(model={"norm": "group"}).digest != study().digest
 
 
 def test_order_of_features_is_part_of_the_study() -> None:
@@ -228,8 +237,64 @@ def test_a_reference_column_can_never_be_an_input(load: Load) -> None:
 
 def test_a_modality_without_features_is_refused_and_the_known_ones_are_said(load: Load) -> None:
     message = refusal(load, MINIMAL.replace('["clinical"]', '["clinical", "lab"]'))
-    assert "modality lab is not one of: image, clinical" in message
+    assert 'model.modalities: modality lab is not one of: image, clinical: add features with group = "lab"' in message
     assert "a modality is listed twice" in refusal(load, MINIMAL.replace('["clinical"]', '["image", "image"]'))
+
+
+IMAGES = MINIMAL.replace('["clinical"]', '["image", "clinical"]')
+NETWORK_FAULTS = {
+    "unknown network": (
+        'backbone = "efficientnet-b0"', ["model.backbone = 'efficientnet-b0'", "nearest: efficientnet_b0"]
+    ),
+    "no treatment of batch norms": ('backbone = "efficientnet_b0"', ["model.norm = 'none'", 'write "frozen", "group"']),
+    "no batch norms": ('norm = "local"', ["model.norm = 'local'", "has no batch norm", "remove this key"]),
+    "another treatment": ('norm = "batch"', ["model.norm = 'batch'", "'none', 'frozen', 'group' or 'local'"]),
+    "frozen at random": (
+        'backbone = "efficientnet_b0"\nnorm = "frozen"', ["model.norm = 'frozen'", 'write "group", or name weights']
+    ),
+    "weights that are not": (
+        'backbone = "swin_atto"\nweights = "timm"', ["model.weights = 'timm'", "no weights for swin_atto"]
+    ),
+    "windows that do not tile": (
+        'backbone = "swin_atto"\n[image]\nsize = 100', ["image.size = 100", "multiple of 32", "write 96"]
+    ),
+    "too small": ("[image]\nsize = 24", ["image.size = 24", "convnext_tiny", "write at least 32"]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("fault", NETWORK_FAULTS)
+def test_a_network_that_does_not_fit_the_study_is_refused_when_the_study_is_read(load: Load, fault: str) -> None:
+    addition, expected = NETWORK_FAULTS[fault]
+    message = refusal(load, IMAGES + addition)
+    assert not [words for words in expected if words not in message], message
+
+
+def test_a_study_of_tables_does_not_care_for_a_network_that_it_never_makes(load: Load) -> None:
+    """The same file serves all six combinations of modalities."""
+    network = 'backbone = "swin_atto"\nweights = "timm"\nnorm = "group"\n[image]\nsize = 24'
+    assert not load(MINIMAL + network).uses_images
+
+
+@pytest.mark.parametrize(
+    "network",
+    [
+        'backbone = "convnext_tiny.fb_in1k"\nweights = "timm"',
+        'backbone = "convnextv2_tiny"\nweights = "timm"\ntrainable = "last_stage"',
+        'backbone = "swin_tiny_patch4_window7_224"\nweights = "timm"',
+        'backbone = "efficientnet_b4"\nweights = "timm"\nnorm = "local"',
+        'backbone = "tf_efficientnetv2_s"\nweights = "/w.safetensors"\nnorm = "frozen"\ntrainable = "head"',
+    ],
+)
+def test_networks_for_a_gpu_are_named_in_the_study_file(load: Load, network: str) -> None:
+    study = load(IMAGES + network + "\n[image]\nsize = 224")
+    assert study.model.local_norms == ('"local"' in network)
+
+
+def test_private_training_asks_what_the_network_allows(load: Load) -> None:
+    with pytest.raises(ValueError, match="swin_atto cannot be trained as a whole with differential privacy"):
+        load(IMAGES + 'backbone = "swin_atto"').model.check_private()
+    load(IMAGES + 'backbone = "swin_atto"\ntrainable = "last_stage"').model.check_private()
+    load(MINIMAL + 'backbone = "swin_atto"').model.check_private()
 
 
 def test_a_missing_table_is_named(load: Load) -> None:

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from sarco_models.config import StudyConfig, load_study
-from sarco_models.fusion import FusionNet, Inputs, TableBranch, build_model
+from sarco_models.fusion import FusionNet, Inputs, TableBranch, build_model, fixed_tensors
+from sarco_models.parameters import local_tensors, trained_tensors
 from sarco_models.schema import design_columns
 from sarco_models.training import count_parameters
 from tests.sites import image_study, tables_study
@@ -70,6 +71,37 @@ def test_fusion_of_all_is_image_features_beside_a_two_layer_table_network() -> N
     linear = [tuple(m.weight.shape) for m in model.net.branches["table"].modules() if isinstance(m, nn.Linear)]
     assert linear == [(128, 22), (128, 128)]
     assert model.net.output.weight.shape == (1, 320 + 128)
+
+
+COMBINATIONS = [
+    ("image",),
+    ("clinical",),
+    ("lab",),
+    ("image", "clinical"),
+    ("image", "lab"),
+    ("image", "clinical", "lab"),
+]
+
+
+@pytest.mark.parametrize("tabular", ["joint", "per_group"])
+@pytest.mark.parametrize("modalities", COMBINATIONS)
+def test_all_six_combinations_of_data_have_their_network(modalities: tuple[str, ...], tabular: str) -> None:
+    """Chen et al. 2025, table 2: with two branches as in the paper, or with a branch for each kind of data."""
+    study = shipped(*modalities, tabular=tabular)
+    model = build_model(study)
+    groups = [m for m in modalities if m != "image"]
+    tables = groups if tabular == "per_group" else ["table"] * bool(groups)
+    assert list(model.net.branches) == ["image"] * ("image" in modalities) + tables
+    assert model.net.output.weight.shape == (1, 320 * ("image" in modalities) + 128 * len(tables))
+    read = [i for columns in model.table_columns.values() for i in columns]
+    assert [design_columns(study.features)[i].group for i in read] == [f.group for f in study.inputs]
+    rows = 5
+    present = {name: torch.arange(rows) != k for k, name in enumerate(model.net.branches)}
+    table = torch.randn(rows, 22)
+    x = model.frozen(torch.rand(rows, 1, 32, 32)) if model.frozen else None
+    logits = model.net.eval()(Inputs(x, {n: table[:, list(c)] for n, c in model.table_columns.items()}, present))
+    assert logits.shape == (rows,)
+    assert torch.isfinite(logits).all()
 
 
 def test_each_group_may_have_a_branch_of_its_own() -> None:
@@ -150,6 +182,84 @@ def test_a_row_does_not_depend_on_the_other_rows(net: FusionNet) -> None:
         {n: p[order] for n, p in given.present.items()},
     )
     torch.testing.assert_close(net(some), net(given)[order])
+
+
+def test_a_learned_vector_for_absence_is_a_flag_of_presence(net: FusionNet) -> None:
+    """Zeros and a flag, whose weight is the output layer's answer to the learned vector, give the same logits."""
+    given = inputs(40)
+    flag = {name: 0.0 for name in WIDTHS}
+    with torch.no_grad():
+        expected = net(given)
+        for name, weight in zip(WIDTHS, net.output.weight[0].split(list(WIDTHS.values())), strict=True):
+            flag[name] = float(weight @ net.absent[name])
+            net.absent[name].zero_()
+        flagged = net(given) + sum(flag[name] * ~given.present[name] for name in WIDTHS)
+    torch.testing.assert_close(flagged, expected)
+
+
+class _Counting(nn.Module):
+    """Remembers how many images it was shown."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.shown: list[int] = []
+
+    def forward(self, images: Tensor) -> Tensor:
+        self.shown.append(len(images))
+        return images.flatten(1).repeat(1, 2)[:, :6]
+
+
+def test_the_image_network_is_shown_images_that_are_there_and_no_others(net: FusionNet) -> None:
+    """What is hidden in training costs no time, and what stands for nothing enters no statistics of a batch."""
+    net.branches["image"] = counting = _Counting()
+    given = inputs(8)
+    for present in (given.present["image"], torch.ones(8, dtype=torch.bool), torch.zeros(8, dtype=torch.bool)):
+        net(replace(given, present={**given.present, "image": present}))
+    assert 0 < int(given.present["image"].sum()) < 8
+    assert counting.shown == [int(given.present["image"].sum()), 8]
+
+
+# ---- what travels, and when ------------------------------------------------------------------------------------------
+
+NORMS = [
+    ("convnext_atto", "none"),
+    ("efficientnet_b0", "frozen"),
+    ("efficientnet_b0", "group"),
+    ("efficientnet_b0", "local"),
+]
+
+
+@pytest.mark.parametrize("trainable", ["last_stage", "all"])
+@pytest.mark.parametrize(("backbone", "norm"), NORMS)
+def test_all_of_a_model_travels_once_or_every_round(backbone: str, norm: str, trainable: str) -> None:
+    weights = "w.safetensors" if norm == "frozen" else "none"
+    study = image_study(
+        image={"size": 64}, model={"backbone": backbone, "norm": norm, "trainable": trainable, "weights": weights}
+    )
+    model = build_model(study, weights="none")
+    assert model.frozen is not None
+    once, rounds = fixed_tensors(model), trained_tensors(model.net)
+    net = {f"net.{name}": t for name, t in model.net.state_dict().items() if t.is_floating_point()}
+    everything = {**net, **model.frozen.state_dict()}
+    assert {*once, *(f"net.{name}" for name in rounds)} == set(everything)
+    assert not {id(t) for t in once.values()} & {id(t) for t in rounds.values()}
+    assert all(t.requires_grad for t in rounds.values())
+    local = {f"net.{name}" for name in local_tensors(model.net)}
+    assert local <= set(once)
+    assert bool(local) == (norm == "local")
+    frozen = {name for name in once if name.startswith("net.")} - local
+    assert bool(frozen) == (norm == "frozen")
+
+
+def test_nothing_of_a_batch_norm_travels_in_a_round() -> None:
+    """FedBN (Li et al. 2021): affine parts and statistics stay; STYLE 7.1: also of timm's own kinds of batch norm."""
+    model = build_model(image_study(image={"size": 64}, model={"backbone": "efficientnet_b0", "norm": "local"}))
+    norms = [name for name, m in model.net.named_modules() if isinstance(m, nn.BatchNorm2d)]
+    assert len(norms) == 49
+    rounds = trained_tensors(model.net)
+    assert not [name for name in rounds if name.startswith(tuple(f"{norm}." for norm in norms))]
+    parts = ("weight", "bias", "running_mean", "running_var")
+    assert set(local_tensors(model.net)) == {f"{norm}.{part}" for norm in norms for part in parts}
 
 
 # ---- hidden modalities -----------------------------------------------------------------------------------------------

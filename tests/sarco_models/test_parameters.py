@@ -9,10 +9,11 @@ import pytest
 import torch
 from numpy.typing import NDArray
 from safetensors.torch import save_file
+from timm.layers import BatchNormAct2d
 from torch import Tensor, nn
 
 from sarco_models.errors import ProtocolError, WeightsError
-from sarco_models.parameters import Manifest, Parameters, all_tensors, trained_tensors
+from sarco_models.parameters import Manifest, Parameters, all_tensors, local_tensors, trained_tensors
 
 
 def tensors(seed: int = 1) -> dict[str, Tensor]:
@@ -149,6 +150,22 @@ def test_frozen_parameters_are_not_among_those_that_training_changes() -> None:
     net = nn.Sequential(nn.Linear(2, 2).requires_grad_(False), nn.Linear(2, 1))
     assert list(trained_tensors(net)) == ["1.weight", "1.bias"]
     assert list(all_tensors(net)) == ["0.weight", "0.bias", "1.weight", "1.bias"]
+
+
+def test_a_batch_norm_that_lives_belongs_to_its_site() -> None:
+    """Li et al. 2021: affine parts and statistics. Whatever the kind of batch norm, none of it is sent (STYLE 7.1)."""
+    for norm in (nn.BatchNorm2d(2), BatchNormAct2d(2)):
+        net = nn.Sequential(nn.Conv2d(1, 2, 3), nn.Sequential(norm))
+        assert list(trained_tensors(net)) == ["0.weight", "0.bias"]
+        names = [f"1.0.{part}" for part in ("weight", "bias", "running_mean", "running_var")]
+        assert list(local_tensors(net)) == names
+        Parameters.pack(local_tensors(net)).load_into(local_tensors(net))
+
+
+def test_other_norms_travel() -> None:
+    net = nn.Sequential(nn.LayerNorm(2), nn.GroupNorm(1, 2), nn.InstanceNorm2d(2, affine=True))
+    assert list(trained_tensors(net)) == [f"{k}.{part}" for k in range(3) for part in ("weight", "bias")]
+    assert local_tensors(net) == {}
 
 
 def test_loading_changes_the_network_itself_and_keeps_its_gradients_possible() -> None:

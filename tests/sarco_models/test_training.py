@@ -2,6 +2,7 @@
 
 import copy
 import math
+import shutil
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from functools import cache
@@ -17,8 +18,8 @@ from torch import Tensor, nn
 
 from sarco_models.cohort import Cohort, HeldOut, Split, TrainingPeople, everyone, split
 from sarco_models.config import SplitConfig, StudyConfig
-from sarco_models.fusion import FusionNet, Inputs, Model, build_model
-from sarco_models.parameters import Parameters, all_tensors, trained_tensors
+from sarco_models.fusion import FusionNet, Inputs, Model, build_model, fixed_tensors
+from sarco_models.parameters import Parameters, all_tensors, local_tensors, trained_tensors
 from sarco_models.preprocess import augmentation
 from sarco_models.schema import design_columns
 from sarco_models.summaries import Moments, agreed_scaling
@@ -36,7 +37,7 @@ from sarco_models.training import (
     steps_per_epoch,
     warmup_cosine,
 )
-from tests.sites import image_site, image_study, opened, tables_site, tables_study
+from tests.sites import image_site, image_study, opened, read_csv, tables_site, tables_study, write_rows
 
 TRAINABLE = ("head", "last_stage", "all")
 
@@ -45,7 +46,7 @@ TRAINABLE = ("head", "last_stage", "all")
 def _made(study: str) -> Model:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(11)
-        model = build_model(StudyConfig.model_validate_json(study))
+        model = build_model(StudyConfig.model_validate_json(study), weights="none")
         for name, parameter in [*model.net.named_parameters(), *(model.frozen or nn.Module()).named_parameters()]:
             if name.endswith("gamma") or name.startswith("absent"):  # they begin at 1e-6 and 0, where nothing is seen
                 nn.init.normal_(parameter, 0.5, 0.2)
@@ -156,6 +157,37 @@ def test_a_prediction_does_not_depend_on_who_is_scored_beside(images: Split, tra
     together = predict(reader.model.net, reader, people)
     alone = [predict(reader.model.net, reader, some(people, [i]))[0] for i in range(len(people))]
     np.testing.assert_allclose(alone, together, atol=1e-5)
+
+
+def with_copies(source: Path, folder: Path, times: int) -> Path:
+    """The site with further copies of every image, listed backwards."""
+    shutil.copytree(source, folder)
+    images, places = read_csv(source / "images.csv"), read_csv(source / "calibration.csv")
+    rows, calibrations = [*images], [*places]
+    for k in range(1, times):
+        for row in images:
+            name = f"images/copy{k}_{Path(row['image']).name}"
+            shutil.copy(source / row["image"], folder / name)
+            rows.append({**row, "image": name})
+            calibrations += [{**p, "image": name} for p in places if p["image"] == row["image"]]
+    write_rows(folder / "images.csv", rows[::-1])
+    write_rows(folder / "calibration.csv", calibrations)
+    return folder
+
+
+@pytest.mark.parametrize("trainable", TRAINABLE)
+def test_a_persons_logit_depends_neither_on_the_order_nor_on_copies_of_the_images(
+    images: Split, image_folder: Path, tmp_path: Path, trainable: str
+) -> None:
+    """SCIENCE 4.3 and pitfall 10: how many images there are, and in which order, says nothing of a person."""
+    study = image_study(model={"trainable": trainable})
+    reader, once = reader_of(images, study), everyone(images.cohort)
+    expected = predict(reader.model.net, reader, once)
+    for times in (1, 3):
+        other = everyone(opened(with_copies(image_folder, tmp_path / f"{times}", times), study))
+        assert len(other.cohort.owner) == times * len(once.cohort.owner)
+        np.testing.assert_allclose(predict(reader.model.net, reader, other), expected, atol=1e-5)
+    assert np.std(expected) > 1e-3
 
 
 def test_predictions_of_many_people_come_in_their_order(tmp_path: Path) -> None:
@@ -376,6 +408,55 @@ def test_fit_changes_what_is_trained_and_nothing_that_is_frozen(images: Split, t
     assert digest(reader.model.frozen) == frozen
     unchanged = [name for name, p in reader.model.net.named_parameters() if torch.equal(p, before[name])]
     assert unchanged == []
+
+
+@pytest.mark.parametrize("trainable", TRAINABLE)
+def test_no_statistics_of_private_images_are_left_by_training_with_frozen_norms(images: Split, trainable: str) -> None:
+    """STYLE 7.1: training the head alone moved a running mean by .55, unseen by Opacus."""
+    network = {"backbone": "efficientnet_b0", "norm": "frozen", "weights": "w.safetensors", "trainable": trainable}
+    reader = reader_of(images, image_study(model=network))
+    model, alive = reader.model, list[nn.Module]()
+    for module in [*model.net.modules(), *(model.frozen or nn.Module()).modules()]:
+        module.register_forward_pre_hook(
+            lambda m, _: alive.append(m) if isinstance(m, nn.modules.batchnorm._BatchNorm) and m.training else None
+        )
+    fixed, trained = ({n: t.clone() for n, t in found.items()} for found in (fixed_tensors(model), _image(model)))
+    fit(training_of(reader, images.train), seed=1)
+    assert alive == []
+    assert any(name.endswith(".mean") for name in fixed)
+    assert all(torch.equal(t, fixed[name]) for name, t in fixed_tensors(model).items())
+    assert not [name for name, t in _image(model).items() if torch.equal(t, trained[name])]
+
+
+def _image(model: Model) -> dict[str, Tensor]:
+    return {n: t.detach() for n, t in trained_tensors(model.net).items() if n.startswith("branches.image.")}
+
+
+def test_absent_images_are_not_in_the_statistics_of_local_norms(images: Split) -> None:
+    """A person without any image has a row of zeros, which no norm may see."""
+    study = image_study(image={"size": 64}, model={"backbone": "efficientnet_b0", "norm": "local"})
+    model = model_of(study)
+    x, present = torch.rand(4, 1, 64, 64), torch.tensor([True, True, False, True])
+    tables = {"table": torch.zeros(4, 8)}
+    statistics = []
+    for stand_in in (torch.zeros(64, 64), torch.full((64, 64), 9.0)):
+        x[2] = stand_in
+        net = copy.deepcopy(model.net).train()
+        net(Inputs(x, tables, {"image": present, "table": torch.ones(4, dtype=torch.bool)}))
+        statistics.append(Parameters.pack(local_tensors(net)).digest)
+    assert statistics[0] == statistics[1]
+    assert statistics[0] != Parameters.pack(local_tensors(model.net)).digest
+
+
+def test_a_site_without_images_leaves_the_image_branch_as_it_came(images: Split) -> None:
+    """Not even weight decay moves what learned nothing."""
+    reader = reader_of(images, image_study(training={"balance_classes": False}))
+    alone = TrainingPeople(images.cohort, np.array([11]))  # P011 has no image
+    before = {name: p.detach().clone() for name, p in reader.model.net.named_parameters()}
+    fit(training_of(reader, alone), seed=1)
+    moved = [name for name, p in reader.model.net.named_parameters() if not torch.equal(p, before[name])]
+    assert "absent.image" in moved
+    assert not [name for name in moved if name.startswith("branches.image.")]
 
 
 def test_training_learns_what_is_there_to_learn(tables: Split) -> None:

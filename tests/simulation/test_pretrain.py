@@ -1,15 +1,19 @@
 """The shipped backbone comes from phantoms alone, by this module, and its file loads where a study asks for it."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 from safetensors import safe_open
 
+from sarco_models.architectures import Norm
 from sarco_models.backbones import PHANTOM_WEIGHTS, build_backbone
 from sarco_models.config import ImageConfig
+from sarco_models.errors import ConfigError
 from simulation.pretrain import TARGETS, Pretraining, pretrain, render_phantoms
 
 SMALL = Pretraining(sizes=(32, 48), phantoms=250, epochs=1, mixed_epochs=1, batch=25)
@@ -29,6 +33,32 @@ def test_pretraining_writes_weights_that_a_study_loads(tmp_path: Path) -> None:
     assert notes["phantoms"] == "250"
     loaded = build_backbone("convnext_atto", "all", str(out)).trained.state_dict()
     assert torch.equal(next(iter(loaded.values())), stem.float())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("backbone", "norm"), [("efficientnet_b0", "frozen"), ("swin_atto", "none")])
+def test_other_families_are_pretrained_likewise(
+    backbone: str, norm: Norm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With the statistics of batch norms, so that a study may freeze them; for images of other sizes too."""
+    rng = np.random.default_rng(0)
+
+    def noise(cfg: Pretraining, _workers: int) -> tuple[list[NDArray[np.uint8]], NDArray[np.float64]]:
+        pixels = [rng.integers(0, 256, (60, size, size), dtype=np.uint8) for size in cfg.sizes]
+        return pixels, rng.normal(size=(60, len(TARGETS)))
+
+    monkeypatch.setattr("simulation.pretrain.render_phantoms", noise)
+    out = tmp_path / "w.safetensors"
+    cfg = Pretraining(backbone=backbone, sizes=(64, 96), epochs=2, mixed_epochs=2, batch=6)
+    pretrain(cfg, out, workers=1, tell=list[str]().append)
+    fresh, loaded = (build_backbone(backbone, "all", w, norm=norm, image_size=96) for w in ("none", str(out)))
+    pairs = zip(loaded.trained.parameters(), fresh.trained.parameters(), strict=True)
+    assert not [p for p, start in pairs if torch.equal(p, start)]
+
+
+def test_an_unknown_backbone_is_refused_before_anything_is_rendered(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="no such ConvNeXt, EfficientNet or Swin"):
+        pretrain(replace(SMALL, backbone="resnet18"), tmp_path / "w.safetensors", workers=1, tell=pytest.fail)
 
 
 @pytest.mark.slow
