@@ -1,16 +1,24 @@
 """sarco-site: what a hospital runs."""
 
-import tempfile
-from collections import Counter
-from collections.abc import Iterable
+import json
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
-from sarco_models.errors import DataError, Finding, SarcoError
+from sarco_models.errors import ConfigError, Finding, SarcoError
+
+if TYPE_CHECKING:  # commands import what they need when they run, so that --help does not wait for OpenCV
+    from client.quality.check import Comparison, Options
+    from client.quality.records import QualityReport
+    from sarco_models.image_cache import Progress as Told
 
 app = typer.Typer(
     name="sarco-site",
@@ -21,8 +29,9 @@ app = typer.Typer(
 )
 console = Console()
 STUDY = Path(__file__).resolve().parent.parent / "configs" / "study.toml"
-_SHOWN = 50
-_COLOURS = {"error": "red", "warning": "yellow", "note": "dim"}
+CACHE = ".sarco-cache"
+_COLOURS = {"error": "bold red", "warning": "yellow", "note": "dim"}
+_EXIT = {"may join": 0, "errors": 1, "cannot check": 2}
 
 
 @app.callback()
@@ -34,39 +43,160 @@ def _menu() -> None:
 def check_data(
     data: Annotated[Path, typer.Argument(help="The folder with participants.csv, images.csv, images/ and masks/.")],
     study: Annotated[Path, typer.Option(help="The study file.")] = STUDY,
+    site: Annotated[Path | None, typer.Option(help="Your site.toml: its label rule, templates and cache.")] = None,
+    report: Annotated[Path | None, typer.Option(help="Write the page here (HTML).")] = None,
+    json_file: Annotated[Path | None, typer.Option("--json", help="Write verdict, findings, summary here.")] = None,
+    cache: Annotated[Path | None, typer.Option(help=f"What was looked at already; default DATA/{CACHE}.")] = None,
+    workers: Annotated[int, typer.Option(min=0, help="Processes; 0 = this one.")] = min(os.cpu_count() or 1, 8),
+    salt: Annotated[Path | None, typer.Option(help="Secret shared with other hospitals: compare with them.")] = None,
+    other: Annotated[list[Path] | None, typer.Option(help="Another hospital's fingerprints (with --salt).")] = None,
+    fingerprints: Annotated[Path | None, typer.Option(help="Write ours for the others (with --salt).")] = None,
 ) -> None:
-    """Read everything as a training run would, and list every fault with its place and its remedy."""
-    from sarco_models.cohort import open_cohort
+    """Look at every table, image and mask, and list every fault with its place and its remedy.
+
+    Nothing is sent, and nothing in DATA is changed but its cache. Exit status: 0 may join, 1 errors, 2 cannot check.
+    """
+    from client.quality.check import check_site
+    from client.quality.page import page
+    from client.quality.summary import as_json
     from sarco_models.config import load_study
 
     try:
-        with tempfile.TemporaryDirectory() as cache, console.status("reading"):
-            cohort = open_cohort(data, load_study(study), Path(cache))
-    except DataError as error:
-        _show(error.findings)
-        raise typer.Exit(1) from None
+        options, place = _options(site, data, workers)
+        options = replace(options, comparison=_comparison(salt, other, fingerprints))
+        agreed = load_study(study)
+        with _bar("images") as told:
+            found = check_site(data, agreed, cache or place, options, told)
+        if json_file:
+            _write(json_file, json.dumps(as_json(found), indent=2, ensure_ascii=False) + "\n")
+        if report:
+            _write(report, page(found))
     except SarcoError as error:
-        Console(stderr=True).print("error:", error, highlight=False, markup=False, soft_wrap=True)
+        _refused(error)
+        raise typer.Exit(2) from None
+    _show(found)
+    for written in (report, json_file):
+        if written:
+            console.print(f"written: {written}", highlight=False, markup=False, soft_wrap=True)
+    raise typer.Exit(_EXIT[found.verdict])
+
+
+@app.command()
+def ingest(
+    source: Annotated[Path, typer.Argument(help="Your export: folders of images and masks, and a table. Only read.")],
+    data: Annotated[Path, typer.Argument(help="The site's folder: made, or brought up to date.")],
+    study: Annotated[Path, typer.Option(help="The study file.")] = STUDY,
+    table: Annotated[Path | None, typer.Option(help="Which table holds the participants.")] = None,
+    sheet: Annotated[str | None, typer.Option(help="Which sheet of that workbook.")] = None,
+    mapping: Annotated[Path | None, typer.Option(help="mapping.toml; default in DATA-private/.")] = None,
+    frames: Annotated[str | None, typer.Option(help="Of a cine: first, middle, each, or a number from 0.")] = None,
+    workers: Annotated[int, typer.Option(min=0, help="Processes; 0 = this one.")] = min(os.cpu_count() or 1, 8),
+) -> None:
+    """Build the site's folder from an export: match by id, convert units, copy pixels without identifiers.
+
+    Run it, correct the mapping that it writes, run it again. Then check the folder with check-data.
+    """
+    from client import ingest as building
+    from sarco_models.config import load_study
+
+    try:
+        with _bar("images") as told:
+            done = building.ingest(
+                source,
+                data,
+                load_study(study),
+                table=table,
+                sheet=sheet,
+                mapping=mapping,
+                frames=frames,
+                progress=told,
+                workers=workers,
+            )
+    except SarcoError as error:
+        _refused(error)
         raise typer.Exit(1) from None
-    _show(cohort.findings)
-    positive = int(cohort.labels.sum())
-    console.print(f"{len(cohort)} participants ({positive} positive), {len(cohort.owner)} usable images")
-    for device, count in Counter(cohort.devices).most_common():
-        console.print(f"  {count:5} images by {device or 'an unnamed device'}", highlight=False, markup=False)
+    _list(done.findings)
+    console.print()
+    for line in building.lines(done):
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
 
 
-def _show(findings: Iterable[Finding]) -> None:
-    found = list(findings)
-    if not found:
-        return
-    for f in found[:_SHOWN]:
-        place = ", ".join([f.file, *([f"row {f.row}"] if f.row else []), *([f.field] if f.field else [])])
-        console.print(Text.assemble((f"{f.severity:8}", _COLOURS[f.severity]), (place, "bold")), soft_wrap=True)
-        for words in (f"{f.seen}; expected {f.expected}", f"-> {f.remedy}"):
+def _options(site: Path | None, data: Path, workers: int) -> "tuple[Options, Path]":
+    """What site.toml says, and the cache it names."""
+    from client.quality.check import Options
+
+    if site is None:
+        return Options(workers=workers), data / CACHE
+    from client.workspace import SiteConfig
+    from sarco_models.config import load_config
+
+    config = load_config(site, SiteConfig)
+    return Options(config.name, config.label_rule, config.templates, workers), site.parent / config.cache
+
+
+def _comparison(salt: Path | None, others: list[Path] | None, own: Path | None) -> "Comparison | None":
+    from client.quality.check import Comparison
+
+    if salt is None:
+        if others or own:
+            raise ConfigError("--other and --fingerprints need --salt: the file with the secret the hospitals share")
+        return None
+    return Comparison(salt, tuple(others or ()), own)
+
+
+@contextmanager
+def _bar(noun: str) -> "Iterator[Told]":
+    """A progress bar on a terminal; nothing in a log."""
+    columns = (TextColumn(noun), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task(noun, total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
+def _write(path: Path, text: str) -> None:
+    """Whole or not at all."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial = path.with_name(path.name + ".part")
+        partial.write_text(text, encoding="utf-8")
+        partial.replace(path)
+    except OSError as error:
+        raise ConfigError(f"{path}: {error.strerror}; name a file in a folder that you may write to") from None
+
+
+def _refused(error: SarcoError) -> None:
+    Console(stderr=True).print("error:", error, highlight=False, markup=False, soft_wrap=True)
+
+
+def _show(report: "QualityReport") -> None:
+    """What was found, and the verdict last, where the eye is."""
+    from client.quality.summary import counted, headline
+
+    _list(report.findings)
+    mark = "SYNTHETIC  " if report.synthetic else ""
+    console.print(f"\n{mark}{report.site}: {counted(report)}", highlight=False, markup=False, soft_wrap=True)
+    console.print(headline(report), style="bold", highlight=False)
+
+
+def _list(findings: Iterable[Finding]) -> None:
+    """Each rule with its first places and its remedies."""
+    from client.quality.summary import PLACES_SHOWN, groups
+
+    for severity, rule, found in groups(findings):
+        count = f"{len(found):,} x " if len(found) > 1 else ""
+        console.print(Text.assemble((f"{severity:8}", _COLOURS[severity]), (f"{count}{rule}", "bold")))
+        for finding in found[:PLACES_SHOWN]:
+            words = f"{_place(finding)}: {finding.seen}; expected {finding.expected}"
             console.print(" " * 8 + words, highlight=False, markup=False, soft_wrap=True)
-    counts = Counter(f.severity for f in found)
-    more = f" (the first {_SHOWN} are shown)" if len(found) > _SHOWN else ""
-    console.print(", ".join(f"{n} {s}{'s' if n > 1 else ''}" for s, n in counts.items()) + more, highlight=False)
+        if len(found) > PLACES_SHOWN:
+            console.print(f"        and {len(found) - PLACES_SHOWN:,} more (--report, --json)", style="dim")
+        for remedy in list(dict.fromkeys(finding.remedy for finding in found))[:2]:
+            console.print(f"        -> {remedy}", highlight=False, markup=False, soft_wrap=True)
+
+
+def _place(finding: Finding) -> str:
+    row = f"row {finding.row}" if finding.row and not finding.file.endswith(f"row {finding.row}") else ""
+    return ", ".join(part for part in (finding.file, row, finding.field) if part)
 
 
 if __name__ == "__main__":

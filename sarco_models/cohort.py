@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from sarco_models.config import IMAGE, SplitConfig, StudyConfig
 from sarco_models.errors import Finding
 from sarco_models.image_cache import Compute, ImageCache, Progress, Stack, kept_part, open_images
+from sarco_models.images import Template
 from sarco_models.schema import (
     IMAGES_FILE,
     PARTICIPANTS_FILE,
@@ -183,8 +184,14 @@ def pool(splits: Sequence[Split]) -> Split:
     )
 
 
-def open_cohort(
-    folder: Path, study: StudyConfig, cache: Path, progress: Progress | None = None, *, name: str = ""
+def open_cohort(  # noqa: PLR0913 - two of them are options
+    folder: Path,
+    study: StudyConfig,
+    cache: Path,
+    progress: Progress | None = None,
+    *,
+    name: str = "",
+    templates: tuple[Template, ...] = (),
 ) -> Cohort:
     """Read a site's folder against the study; images are decoded only where the cache does not hold them.
 
@@ -194,6 +201,7 @@ def open_cohort(
         cache: folder for preprocessed images; safe to delete.
         progress: called with (images done, images in all) while files are decoded.
         name: of the site; splits depend on it, so that it is the folder's name only where nobody says another.
+        templates: screens of the site's devices; see :func:`sarco_models.images.read_image`.
 
     Raises:
         DataError: every error of the two tables; a person's unreadable images only leave those images out.
@@ -205,8 +213,8 @@ def open_cohort(
     rows, findings = read_images(folder / IMAGES_FILE, table.ids)
     position = {participant_id: i for i, participant_id in enumerate(table.ids)}
     findings += people_without_images(table, rows)
-    rows = tuple(sorted(rows, key=lambda row: (position[row.participant_id], row.image)))
-    images = open_images(folder, study, rows, cache, progress)
+    rows = tuple(sorted(rows, key=lambda row: (position[row.participant_id], row.image, row.frame or 0)))
+    images = open_images(folder, study, rows, cache, progress, templates=templates)
     owner = np.array([position[rows[r].participant_id] for r in images.rows], dtype=np.int64)
     cohort = _assemble(name, replace(table, findings=table.findings + findings), owner, images)
     return _without_unseen(cohort) if set(study.model.modalities) == {IMAGE} else cohort

@@ -9,7 +9,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from sarco_models.config import StudyConfig
 from sarco_models.errors import DataError, Finding
-from sarco_models.images import Calibration, read_calibrations, read_image
+from sarco_models.images import Calibration, Template, read_calibrations, read_image
 from sarco_models.masks import read_mask
 from sarco_models.preprocess import PREPROCESSING_VERSION, model_input
 from sarco_models.schema import IMAGES_FILE, ImageRow
@@ -71,20 +71,40 @@ class Stack:
         return result
 
 
-def open_images(
-    folder: Path, study: StudyConfig, rows: Sequence[ImageRow], cache: Path, progress: Progress | None
+@dataclass(frozen=True, eq=False)
+class Seen:
+    """What a check has read already, so that no file is read again to put its pixels into the cache.
+
+    Attributes:
+        view: what :func:`sarco_models.preprocess.model_input` made of a row's image, and its device; raises DataError.
+        digests: blake2b of the bytes of image files, by their path in images.csv.
+    """
+
+    view: Callable[[ImageRow], tuple[NDArray[np.uint8], str]]
+    digests: Mapping[str, bytes]
+
+
+def open_images(  # noqa: PLR0913 - what the pixels depend on, and where they go
+    folder: Path,
+    study: StudyConfig,
+    rows: Sequence[ImageRow],
+    cache: Path,
+    progress: Progress | None,
+    *,
+    templates: tuple[Template, ...] = (),
+    seen: Seen | None = None,
 ) -> ImageCache:
     """Preprocessed images of these rows, from the cache or decoded now; what cannot be read is left out and listed."""
     calibration_file = folder / CALIBRATION_FILE
     calibrations = read_calibrations(calibration_file) if calibration_file.exists() else {}
-    key = _content_key(folder, study, rows, calibrations)
+    key = _content_key(folder, study, rows, calibrations, templates, seen.digests if seen else {})
     place = cache / key
     if not (place / "index.json").exists():
 
         def read(row: ImageRow) -> tuple[NDArray[np.uint8], str]:
-            return _read_one(folder, study, row, calibrations.get(row.image))
+            return _read_one(folder, study, row, calibrations.get(row.image), templates)
 
-        _fill_cache(place, rows, read, study.image.size, progress)
+        _fill_cache(place, rows, seen.view if seen else read, study.image.size, progress)
     index = json.loads((place / "index.json").read_text(encoding="utf-8"))
     return ImageCache(
         folder=place,
@@ -95,22 +115,29 @@ def open_images(
     )
 
 
-def _content_key(
-    folder: Path, study: StudyConfig, rows: Iterable[ImageRow], calibrations: dict[str, Calibration]
+def _content_key(  # noqa: PLR0913, PLR0917 - what the pixels depend on
+    folder: Path,
+    study: StudyConfig,
+    rows: Iterable[ImageRow],
+    calibrations: dict[str, Calibration],
+    templates: tuple[Template, ...],
+    known: Mapping[str, bytes],
 ) -> str:
-    """Digest of everything the cached pixels depend on: files' content, rows, calibrations, preprocessing."""
+    """Digest of everything the cached pixels depend on: files, rows, calibrations, templates, preprocessing."""
     digest = hashlib.blake2b(digest_size=16)
-    digest.update(f"{PREPROCESSING_VERSION}|{study.image.model_dump_json()}".encode())
+    digest.update(f"{PREPROCESSING_VERSION}|{study.image.model_dump_json()}|{templates}".encode())
     for row in rows:
-        digest.update(f"|{row.image}|{row.participant_id}|{row.mask}|{calibrations.get(row.image)}".encode())
+        said = (row.image, row.participant_id, row.mask, row.mask_label, row.frame, calibrations.get(row.image))
+        digest.update(f"|{said}".encode())
         for name in (row.image, row.mask):
             path = folder / name
-            digest.update(_file_digest(path, path.stat()) if name and path.is_file() else b"absent")
+            digest.update(known.get(name) or (_file_digest(path) if name and path.is_file() else b"absent"))
     return digest.hexdigest()
 
 
-def _file_digest(path: Path, stat: os.stat_result) -> bytes:
+def _file_digest(path: Path) -> bytes:
     """Digest of a file's content; a file that has not been touched is read once in a process."""
+    stat = path.stat()
     return _content_digest(path, stat.st_size, stat.st_mtime_ns)
 
 
@@ -175,9 +202,13 @@ def _left_out(finding: Finding, row: ImageRow) -> Finding:
 
 
 def _read_one(
-    folder: Path, study: StudyConfig, row: ImageRow, calibration: Calibration | None
+    folder: Path,
+    study: StudyConfig,
+    row: ImageRow,
+    calibration: Calibration | None,
+    templates: tuple[Template, ...],
 ) -> tuple[NDArray[np.uint8], str]:
-    frame = read_image(folder / row.image, calibration)
+    frame = read_image(folder / row.image, calibration, row.frame, templates=templates)
     mask = None
     if study.image.roi == "mask":
         if not row.mask:
@@ -185,7 +216,7 @@ def _read_one(
             raise DataError(
                 [Finding("error", "mask", IMAGES_FILE, "no mask", "a mask of the muscle", remedy, field="mask")]
             )
-        mask = read_mask(folder / row.mask, frame)
+        mask = read_mask(folder / row.mask, frame, label=row.mask_label or None)
     return model_input(frame, mask, study.image, row.image), frame.device
 
 

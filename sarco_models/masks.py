@@ -6,13 +6,12 @@ stored frame or on the tissue region alone: its size says which, and any other s
 """
 
 import gzip
-import json
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import SimpleITK as sitk
@@ -21,6 +20,10 @@ from PIL import Image
 
 from sarco_models.errors import Finding, MaskError
 from sarco_models.images import MAX_PIXELS, Frame
+from sarco_models.labelme import mask_refusal, read_outlines
+from sarco_models.volume_headers import itk_reader
+
+Read = TypeVar("Read")
 
 MAX_LABELS = 64
 """More labels than any anatomist draws: the file is a picture, or a mask with smoothed edges."""
@@ -56,10 +59,24 @@ def read_mask(path: Path, frame: Frame, *, label: str | int | None = None) -> ND
     Raises:
         MaskError: with one finding that names the file.
     """
-    try:
+
+    def read() -> NDArray[np.bool_]:
         drawing = _read_drawing(path)
         _check_spacing(drawing, frame)
         return _laid_on(_chosen(drawing, label), frame)
+
+    return _reading(path, read)
+
+
+def mask_labels(path: Path) -> tuple[str, ...]:
+    """Labels that are drawn in a mask file, by the names that :func:`read_mask` takes. Raises MaskError as it does."""
+    return _reading(path, lambda: tuple(_read_drawing(path).labels))
+
+
+def _reading(path: Path, read: Callable[[], Read]) -> Read:
+    """What ``read`` makes of the file; every failure becomes one finding that names it."""
+    try:
+        return read()
     except MaskError as refusal:
         raise MaskError(replace(f, file=path.name) for f in refusal.findings) from None
     except OSError as fault:
@@ -77,18 +94,16 @@ def read_mask(path: Path, frame: Frame, *, label: str | int | None = None) -> ND
 _FORMATS = "NIfTI, NRRD, MHA, GIPL, PNG or LabelMe JSON"
 
 
-def _refusal(rule: str, seen: str, expected: str, remedy: str) -> MaskError:
-    """An error whose file name ``read_mask`` fills in."""
-    return MaskError([Finding("error", rule, "", seen=seen, expected=expected, remedy=remedy)])
-
-
 def _read_drawing(path: Path) -> _Drawing:
     with path.open("rb") as file:
         head = file.read(64)
     if head.startswith(b"\x89PNG"):
         return _read_png(path)
     if head.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"{"):
-        return _read_labelme(path)
+        outlines = read_outlines(path)
+        if len(outlines) > MAX_LABELS:
+            raise _picture(f"{len(outlines)} labels")
+        return _Drawing(outlines)
     return _read_volume(path)
 
 
@@ -99,12 +114,17 @@ def _chosen(drawing: _Drawing, label: str | int | None) -> NDArray[np.bool_]:
     """Pixels of the wanted label, or of the only one."""
     present = "labels " + ", ".join(drawing.labels)
     if not drawing.labels:
-        raise _refusal("empty-mask", "no labelled pixel", "a drawn muscle", "draw it, or leave the cell empty")
+        raise mask_refusal("empty-mask", "no labelled pixel", "a drawn muscle", "draw it, or leave the cell empty")
     if label is None and len(drawing.labels) > 1:
-        raise _refusal("several-labels", present, "one label", "say which of them is the muscle")
+        raise mask_refusal(
+            "several-labels",
+            present,
+            "one label",
+            "say which of them is the muscle in the column mask_label of images.csv",
+        )
     wanted = next(iter(drawing.labels)) if label is None else str(label)
     if wanted not in drawing.labels:
-        raise _refusal("label", present, f"label {wanted}", "correct the label, or draw it")
+        raise mask_refusal("label", present, f"label {wanted}", "correct the label, or draw it")
     return drawing.labels[wanted]()
 
 
@@ -120,13 +140,13 @@ def _laid_on(mask: NDArray[np.bool_], frame: Frame) -> NDArray[np.bool_]:
     if total - kept > OUTSIDE_TOLERANCE * total:
         expected = f"at most {OUTSIDE_TOLERANCE:.0%} outside the tissue region"
         remedy = "check that the mask belongs to this image, and the region in calibration.csv"
-        raise _refusal("mask-outside", f"{total - kept} of {total} pixels outside", expected, remedy)
+        raise mask_refusal("mask-outside", f"{total - kept} of {total} pixels outside", expected, remedy)
     return np.ascontiguousarray(inside)
 
 
 def _not_empty(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
     if not mask.any():
-        raise _refusal("empty-mask", "no pixel inside", "a drawn muscle", "draw it, or leave the cell empty")
+        raise mask_refusal("empty-mask", "no pixel inside", "a drawn muscle", "draw it, or leave the cell empty")
     return mask
 
 
@@ -136,7 +156,7 @@ def _misfit(shape: tuple[int, ...], frame: Frame) -> MaskError:
     remedy = "draw it on this image"
     if shape[::-1] in fits:
         remedy = "it fits with rows and columns exchanged: write it as (column, row), as ITK-SNAP does"
-    return _refusal("mask-size", f"{shape[0]} x {shape[1]} pixels (rows x columns)", sizes, remedy)
+    return mask_refusal("mask-size", f"{shape[0]} x {shape[1]} pixels (rows x columns)", sizes, remedy)
 
 
 def _check_spacing(drawing: _Drawing, frame: Frame) -> None:
@@ -148,7 +168,7 @@ def _check_spacing(drawing: _Drawing, frame: Frame) -> None:
         (row, frame_row), (column, frame_column) = pairs
         seen = f"{row:.4g} x {column:.4g} mm per pixel"
         expected = f"{frame_row:.4g} x {frame_column:.4g} as in the image, within {SPACING_TOLERANCE:.0%}"
-        raise _refusal("mask-spacing", seen, expected, "draw it on this image, or correct the spacing")
+        raise mask_refusal("mask-spacing", seen, expected, "draw it on this image, or correct the spacing")
 
 
 # ---- NIfTI, NRRD, MHA, GIPL ------------------------------------------------------------------------------------------
@@ -157,19 +177,43 @@ def _check_spacing(drawing: _Drawing, frame: Frame) -> None:
 def _read_volume(path: Path) -> _Drawing:
     """One slice of labels through ITK, whose first axis runs along the row: index (column, row)."""
     reader: Any = sitk.ImageFileReader()  # type: ignore[no-untyped-call]  # SimpleITK 2.5 carries no types
+    reader.SetImageIO(itk_reader(path))
     reader.SetFileName(str(path))
     reader.ReadImageInformation()
     size = reader.GetSize()
     if len(size) > 3 or math.prod(size[2:]) != 1:
         remedy = "save the one slice that belongs to the image"
-        raise _refusal("mask-slices", f"a volume of {' x '.join(map(str, size))}", "one slice", remedy)
+        raise mask_refusal("mask-slices", f"a volume of {' x '.join(map(str, size))}", "one slice", remedy)
     if math.prod(size) > MAX_PIXELS or reader.GetNumberOfComponents() != 1:
-        raise _refusal("mask-size", f"{size[0]} x {size[1]} pixels", "one label image", "save the labels alone")
+        raise mask_refusal("mask-size", f"{size[0]} x {size[1]} pixels", "one label image", "save the labels alone")
     spacing = reader.GetSpacing()
     values = sitk.GetArrayFromImage(reader.Execute()).reshape(size[1], size[0])
     _check_complete(path, reader, values)
     mm_per_pixel = None if spacing[0] == spacing[1] == 1 else (spacing[1], spacing[0])
-    return _Drawing(_labels(_whole(values)), mm_per_pixel)
+    return _Drawing(_labels(_whole(_turned(values, reader))), mm_per_pixel)
+
+
+def _turned(values: NDArray[Any], reader: Any) -> NDArray[Any]:
+    """The slice with its axes along those of the image, whose first pixel is the origin.
+
+    A program that stores a flipped mask puts its first pixel at the far end of the axis. Both axes turned around the
+    origin itself are nibabel's identity affine in ITK's coordinates: stored as drawn. Axes that leave the plane place
+    the image in a body.
+    """
+    axes = np.array(reader.GetDirection()).reshape(reader.GetDimension(), -1)[:2, :2]
+    if np.allclose(axes, np.eye(2), atol=0.01) or abs(np.linalg.det(axes)) < 0.5:
+        return values
+    spacing, origin = np.array(reader.GetSpacing()[:2]), np.array(reader.GetOrigin()[:2])
+    flipped = np.diag(axes) < 0
+    first = np.where(flipped, (np.array(values.shape[::-1]) - 1) * spacing, 0)
+    if np.allclose(np.abs(axes), np.eye(2), atol=0.01):
+        if (np.abs(origin - first) <= spacing / 2).all():
+            return values[:: -1 if flipped[1] else 1, :: -1 if flipped[0] else 1]
+        if flipped.all() and (np.abs(origin) <= spacing / 2).all():
+            return values
+    seen = "axes {:.3g}, {:.3g} and {:.3g}, {:.3g} from {:.4g}, {:.4g} mm".format(*axes.T.ravel(), *origin)
+    remedy = "save it with the orientation of the image, or as PNG"
+    raise mask_refusal("mask-orientation", seen, "axes 1, 0 and 0, 1 as in the image", remedy)
 
 
 def _check_complete(path: Path, reader: Any, values: NDArray[Any]) -> None:
@@ -182,10 +226,13 @@ def _check_complete(path: Path, reader: Any, values: NDArray[Any]) -> None:
         return  # NRRD and MetaImage check themselves
     with path.open("rb") as file:
         packed = file.read(2) == b"\x1f\x8b"
+        file.seek(-4, 2)
+        if packed and int.from_bytes(file.read(4), "little") == needed:
+            return  # the size that gzip closes a file with (RFC 1952, ISIZE)
     with gzip.open(path) if packed else path.open("rb") as content:
         found = len(content.read(needed + 1))
     if found < needed:
-        raise _refusal("mask-file", f"{found} bytes", f"{needed} bytes as its header says", "copy or save it again")
+        raise mask_refusal("mask-file", f"{found} bytes", f"{needed} bytes as its header says", "copy or save it again")
 
 
 def _whole(values: NDArray[Any]) -> NDArray[np.integer[Any]]:
@@ -195,23 +242,25 @@ def _whole(values: NDArray[Any]) -> NDArray[np.integer[Any]]:
     odd = values[values != np.rint(values)]  # NaN differs from itself
     if odd.size:
         seen = f"{odd.size} fractional values such as {odd[0]:.4g}"
-        raise _refusal(
+        raise mask_refusal(
             "float-mask", seen, "whole label numbers", "save the label map, not a probability or a resampled one"
         )
     return values.astype(np.int64)
 
 
-def _labels(values: NDArray[Any], name: Callable[[int], str] = str) -> dict[str, Callable[[], NDArray[np.bool_]]]:
+def _labels(values: NDArray[Any]) -> dict[str, Callable[[], NDArray[np.bool_]]]:
     """Labels other than the background 0, in order."""
-    found: list[int] = np.unique(values[values != 0]).tolist()
+    found = [int(values.max(initial=0))]
+    if np.count_nonzero(values) != np.count_nonzero(values == found[0]):  # else a single label, without sorting pixels
+        found = np.unique(values[values != 0]).tolist()
     if len(found) > MAX_LABELS:
         raise _picture(f"{len(found)} different values")
-    return {name(value): partial(np.equal, values, value) for value in found}
+    return {str(value): partial(np.equal, values, value) for value in found}
 
 
 def _picture(seen: str) -> MaskError:
     remedy = "give the mask's file, not the image's, saved without smoothed edges"
-    return _refusal("not-a-mask", seen, f"at most {MAX_LABELS} labels", remedy)
+    return mask_refusal("not-a-mask", seen, f"at most {MAX_LABELS} labels", remedy)
 
 
 # ---- PNG -------------------------------------------------------------------------------------------------------------
@@ -227,93 +276,20 @@ def _read_png(path: Path) -> _Drawing:
             raise _picture(f"{picture.size[0]} x {picture.size[1]} pixels")
         indexed = picture.mode == "P" and (picture.getpalette() or [])[:3] == [0, 0, 0]
         if indexed or picture.mode in ("1", "L") or picture.mode.startswith("I"):
-            return _Drawing(_labels(np.asarray(picture).astype(np.int32)))
+            values = np.asarray(picture)
+            return _Drawing(_labels(values.view(np.uint8) if picture.mode == "1" else values))
         return _coloured(picture.convert("RGBA"))
 
 
 def _coloured(picture: Image.Image) -> _Drawing:
-    if picture.getcolors(4 * MAX_LABELS) is None:  # fully transparent pixels may hide a few more colours
+    colours = picture.getcolors(4 * MAX_LABELS)  # fully transparent pixels may hide a few more
+    if colours is None:
         raise _picture(f"more than {4 * MAX_LABELS} colours")
-    red, green, blue, alpha = np.moveaxis(np.asarray(picture).astype(np.int32), -1, 0)
-    values = np.where(alpha > 0, red << 16 | green << 8 | blue, 0)
-    return _Drawing(_labels(values, name=lambda value: f"#{value:06x}"))
-
-
-# ---- LabelMe ---------------------------------------------------------------------------------------------------------
-
-_OUTLINES = ("polygon", "rectangle", "circle")
-_LINES = ("line", "linestrip", "point", "points")
-
-
-def _read_labelme(path: Path) -> _Drawing:
-    """Outlines of LabelMe 5; lines and points have no area and are left out. Outlines of one label are one mask."""
-    page = json.loads(path.read_text(encoding="utf-8-sig"))
-    shapes, height, width = page.get("shapes"), page.get("imageHeight"), page.get("imageWidth")
-    if not (isinstance(shapes, list) and isinstance(height, int) and isinstance(width, int)):
-        expected = "shapes, imageHeight and imageWidth"
-        raise _refusal("labelme", "JSON without them", expected, "save the annotation with LabelMe 5")
-    if min(height, width) < 1 or height * width > MAX_PIXELS:
-        raise _refusal("labelme", f"{height} x {width} pixels", f"at most {MAX_PIXELS:,}", "save it with LabelMe 5")
-    outlines: dict[str, list[dict[str, Any]]] = {}
-    for shape in shapes:
-        if shape.get("shape_type", "polygon") not in _LINES:
-            outlines.setdefault(str(shape["label"]), []).append(shape)
-    return _Drawing({name: partial(_union, outlines[name], (height, width)) for name in outlines})
-
-
-def _union(shapes: list[dict[str, Any]], size: tuple[int, int]) -> NDArray[np.bool_]:
-    mask = np.zeros(size, dtype=np.bool_)
-    for shape in shapes:
-        mask |= _inside(shape, size)
-    return mask
-
-
-def _inside(shape: dict[str, Any], size: tuple[int, int]) -> NDArray[np.bool_]:
-    """Pixels whose centre lies inside one outline."""
-    kind = shape.get("shape_type", "polygon")
-    if kind not in _OUTLINES:
-        raise _refusal("labelme", f"a shape of type {kind}", ", ".join(_OUTLINES), "draw it as a polygon")
-    points = np.array(shape.get("points"), dtype=float)
-    least = 3 if kind == "polygon" else 2
-    if points.ndim != 2 or points.shape[1] != 2 or len(points) < least or not np.isfinite(points).all():
-        expected = f"at least {least} points of x and y in pixels"
-        raise _refusal("labelme", f"a {kind} without them", expected, "draw the outline again")
-    if kind == "circle":
-        return _inside_circle(points[0], points[1], size)
-    if kind == "rectangle":
-        (x0, y0), (x1, y1) = points.min(axis=0), points.max(axis=0)
-        points = np.array([(x0, y0), (x1, y0), (x1, y1), (x0, y1)])
-    return _inside_polygon(points, size)
-
-
-def _inside_circle(centre: NDArray[np.float64], edge: NDArray[np.float64], size: tuple[int, int]) -> NDArray[np.bool_]:
-    """LabelMe keeps a circle as its centre and one point of its edge."""
-    rows, columns = np.ogrid[: size[0], : size[1]]
-    squared = (columns + 0.5 - centre[0]) ** 2 + (rows + 0.5 - centre[1]) ** 2
-    mask: NDArray[np.bool_] = squared <= float(((edge - centre) ** 2).sum())
-    return mask
-
-
-def _inside_polygon(points: NDArray[np.float64], size: tuple[int, int]) -> NDArray[np.bool_]:
-    """Even-odd rule at pixel centres.
-
-    LabelMe's origin is the top left corner of the first pixel, so pixel (row, column) has its centre at
-    x = column + .5, y = row + .5. Pillow's and LabelMe's own filling add the outline's pixels: 5 % too much area on a
-    muscle of 30 x 90 pixels, and none here.
-
-    Args:
-        points: (n, 2) x, y in pixels; the last point is joined to the first.
-        size: rows and columns.
-    """
-    height, width = size
-    crossings = np.zeros((height, width + 1), dtype=np.bool_)
-    for start, end in zip(points, np.roll(points, -1, axis=0), strict=True):
-        (x0, y0), (x1, y1) = sorted((start, end), key=lambda point: float(point[1]))
-        first, last = np.clip(np.ceil((y0 - 0.5, y1 - 0.5)), 0, height).astype(int)
-        if first == last:
-            continue
-        rows = np.arange(first, last)
-        x = x0 + (rows + 0.5 - y0) * ((x1 - x0) / (y1 - y0))
-        crossings[rows, np.clip(np.ceil(x - 0.5), 0, width).astype(int)] ^= True
-    mask: NDArray[np.bool_] = np.logical_xor.accumulate(crossings, axis=1)[:, :width]
-    return mask
+    codes: dict[str, list[int]] = {}
+    for red, green, blue, alpha in sorted(colour for _, colour in colours):  # type: ignore[misc]  # four channels
+        if alpha and (red or green or blue):
+            codes.setdefault(f"#{red:02x}{green:02x}{blue:02x}", []).append(red | green << 8 | blue << 16 | alpha << 24)
+    if len(codes) > MAX_LABELS:
+        raise _picture(f"{len(codes)} colours")
+    pixels = np.asarray(picture).view("<u4")[..., 0]
+    return _Drawing({name: partial(np.isin, pixels, values) for name, values in codes.items()})

@@ -1,29 +1,39 @@
 """The two tables of a site, read against the study: every fault found in one pass, each with its row and its remedy.
 
 ``participants.csv`` has one row per person: ``participant_id``, the label, and one column per feature of the study; an
-empty cell is a missing value. ``images.csv`` has one row per image. Columns that define the label are known, so that
-they may stand in the file, and are never read (SCIENCE 1.6, I18).
+empty cell, or a word for it, is a missing value. ``images.csv`` has one row per image. An Excel or OpenDocument file of
+the same name serves as well. Columns that define the label are known, so that they may stand in the file, and never
+become values of a model (SCIENCE 1.6, I18). No finding holds an identifier or a text of a cell.
 """
 
-import csv
 import difflib
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import zip_longest
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from sarco_models import words
+from sarco_models.cells import Fault, read_cell, read_label, word_reader
 from sarco_models.config import Feature, StudyConfig
-from sarco_models.errors import DataError, Finding
+from sarco_models.errors import ConfigError, DataError, Finding
+from sarco_models.image_list import (
+    IMAGE_COLUMNS,
+    IMAGES_FILE,
+    PARTICIPANTS_FILE,
+    ImageRow,
+    examine_images,
+    read_images,
+)
+from sarco_models.sheets import Sheet, find_table, read_sheet
+from sarco_models.units import conversion, name_and_unit
 
-PARTICIPANTS_FILE = "participants.csv"
-IMAGES_FILE = "images.csv"
-IMAGE_COLUMNS = ("image", "participant_id", "muscle", "side", "mask", "exam_date")
-_REQUIRED_IMAGE_COLUMNS = ("image", "participant_id")
-_FIRST_ROW = 2  # as a spreadsheet counts: the header is row 1
+__all__ = [
+    "IMAGES_FILE", "IMAGE_COLUMNS", "PARTICIPANTS_FILE", "Column", "ImageRow", "ParticipantTable", "design_columns",
+    "examine_images", "examine_participants", "people_without_images", "read_images", "read_participants",
+]  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -55,9 +65,10 @@ class ParticipantTable:
     Attributes:
         ids: participant identifiers; they never leave the site.
         rows: line of each participant, as a spreadsheet counts.
-        labels: (participants,) 1 = positive, 0 = negative.
+        labels: (participants,) 1 = positive, 0 = negative, -1 = faulty (of :func:`examine_participants` only).
         values: (participants, columns) in the study's units, NaN where missing; see :func:`design_columns`.
-        findings: warnings and notes; errors are raised instead.
+        findings: all of them of :func:`examine_participants`; :func:`read_participants` raises the errors.
+        sheet: the file as it was found, the label's reference columns too.
     """
 
     ids: tuple[str, ...]
@@ -65,16 +76,7 @@ class ParticipantTable:
     labels: NDArray[np.int8]
     values: NDArray[np.float64]
     findings: tuple[Finding, ...]
-
-
-@dataclass(frozen=True)
-class ImageRow:
-    """One row of images.csv; paths are relative to the site's folder, ``mask`` is empty when there is none."""
-
-    row: int
-    image: str
-    participant_id: str
-    mask: str
+    sheet: Sheet
 
 
 def read_participants(path: Path, study: StudyConfig) -> ParticipantTable:
@@ -82,55 +84,38 @@ def read_participants(path: Path, study: StudyConfig) -> ParticipantTable:
 
     Raises:
         DataError: holds every error of the file: absent column, duplicate id, value that is no number or outside the
-            plausible range, label other than 0 or 1.
+            plausible range, label that is no 0 or 1 and no word for them.
     """
-    header, rows, findings = _read_csv(path)
-    findings += _check_header(path.name, header, study)
-    ids: list[str] = []
-    labels: list[int] = []
-    values: list[list[float]] = []
-    first_row: dict[str, int] = {}
-    for number, row in rows:
-        participant_id = row.get("participant_id", "").strip()
-        findings += _check_id(path.name, number, participant_id, first_row)
-        label, faults = _read_label(path.name, number, row.get(study.label.column, ""), study.label.column)
-        cells, more = _read_cells(path.name, number, row, study.features)
-        findings += faults + more
-        ids.append(participant_id)
-        labels.append(label)
-        values.append(cells)
-    if not rows:
-        findings.append(Finding("error", "empty", path.name, "no rows", "one row per participant", "fill the table"))
-    # An absent column is one fault, not one in every row.
-    _raise_errors(f for f in findings if f.row is None or f.field in ("", *header))
-    table = np.array(values, dtype=np.float64).reshape(len(ids), -1)
-    lines = tuple(number for number, _ in rows)
-    return ParticipantTable(tuple(ids), lines, np.array(labels, dtype=np.int8), table, tuple(findings))
+    table = examine_participants(path, study)
+    _raise_errors(table.findings)
+    return table
 
 
-def read_images(path: Path, participant_ids: Sequence[str]) -> tuple[tuple[ImageRow, ...], tuple[Finding, ...]]:
-    """Read images.csv; rows of people who are not in participants.csv are left out and listed.
+def examine_participants(path: Path, study: StudyConfig) -> ParticipantTable:
+    """Read participants.csv and go on after errors: faulty cells are NaN, faulty labels -1, the findings say why.
 
     Raises:
-        DataError: an absent column, an empty cell that is needed, or an image that is listed twice.
+        DataError: nothing can be read: no file, no table, no header, no column ``participant_id``.
     """
-    header, rows, findings = _read_csv(path)
-    findings += [
-        Finding("error", "column", path.name, "absent", f"a column {c}", "add the column", field=c)
-        for c in _REQUIRED_IMAGE_COLUMNS
-        if c not in header
-    ]
-    _raise_errors(findings)
-    known, seen = set(participant_ids), dict[str, int]()
-    images: list[ImageRow] = []
-    for number, row in rows:
-        entry = ImageRow(number, row["image"].strip(), row["participant_id"].strip(), row.get("mask", "").strip())
-        faults = _check_image_row(path.name, entry, known, seen)
+    sheet = read_sheet(find_table(path))
+    findings = _check_header(sheet, study)
+    if "participant_id" not in sheet.header:
+        raise DataError(f for f in findings if f.severity == "error")
+    if not sheet.rows:
+        findings.append(Finding("error", "empty", sheet.name, "no rows", "one row per participant", "fill the table"))
+    shifted = {f.row for f in findings if f.rule == "cells" and f.severity == "error"}
+    lines = tuple(k for k, _ in sheet.rows)
+    ids = tuple(cells["participant_id"] for _, cells in sheet.rows)
+    findings += _check_ids(sheet.name, ids, lines)
+    labels, faults = _read_labels(sheet, study.label.column, shifted)
+    findings += faults
+    blocks = [np.empty((len(ids), 0))]
+    for feature in study.features:
+        values, faults = _read_column(sheet, feature, shifted)
+        blocks.append(values)
         findings += faults
-        if not faults:
-            images.append(entry)
-    _raise_errors(findings)
-    return tuple(images), tuple(findings)
+    findings.sort(key=lambda f: f.row or 0)
+    return ParticipantTable(ids, lines, labels, np.hstack(blocks), tuple(findings), sheet)
 
 
 def people_without_images(participants: ParticipantTable, images: Iterable[ImageRow]) -> tuple[Finding, ...]:
@@ -144,180 +129,108 @@ def people_without_images(participants: ParticipantTable, images: Iterable[Image
     )
 
 
-def _read_csv(path: Path) -> tuple[list[str], list[tuple[int, dict[str, str]]], list[Finding]]:
-    """Header, rows with their numbers (blank rows count and are left out), and the rows with too many cells."""
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            header, *lines = list(csv.reader(file, strict=True)) or [[]]
-        header = [h.strip() for h in header]
-        if len(header) == 1 and ";" in header[0]:
-            raise csv.Error("cells divided by semicolons")
-        filled = [(number, cells) for number, cells in enumerate(lines, start=_FIRST_ROW) if any(map(str.strip, cells))]
-        rows = [(number, dict(zip_longest(header, cells[: len(header)], fillvalue=""))) for number, cells in filled]
-        remedy = "quote a cell that holds a comma, and write decimals with a point"
-        too_long = [
-            Finding(
-                "error", "cells", path.name, f"{len(cells)} cells", f"{len(header)} as in the header", remedy, number
-            )
-            for number, cells in filled
-            if any(map(str.strip, cells[len(header) :]))
-        ]
-        return header, rows, too_long
-    except FileNotFoundError:
-        fault = Finding(
-            "error", "absent", path.name, "no such file", f"a table at {path}", "write it, or name another folder"
-        )
-    except OSError as error:
-        seen = error.strerror or "not readable"
-        fault = Finding("error", "absent", path.name, seen, f"a table at {path}", "write it, or name another folder")
-    except UnicodeDecodeError:
-        fault = Finding("error", "encoding", path.name, "not UTF-8", "UTF-8 text", "save it as 'CSV UTF-8'")
-    except csv.Error as error:
-        fault = Finding("error", "csv", path.name, str(error), "comma-separated values", "save it again as CSV")
-    raise DataError([fault])
+# --- participants.csv -------------------------------------------------------------------------------------------------
 
 
-def _renaming(column: str, feature: str) -> str:
-    same_unit = column.rpartition("_")[2] == feature.rpartition("_")[2]
-    return f"rename it to {feature}" + ("" if same_unit else ", and convert its values if its unit is another")
-
-
-def _check_header(file: str, header: Sequence[str], study: StudyConfig) -> list[Finding]:
-    """Absent and unknown columns. A feature that is absent altogether counts as missing for everybody."""
-    features = [f.name for f in study.features]
-    known = {"participant_id", study.label.column, *study.label.reference_columns, *features}
-    findings = [
+def _check_header(sheet: Sheet, study: StudyConfig) -> list[Finding]:
+    """The sheet's findings and absent, unknown and repeated columns; an absent feature is missing for everybody."""
+    file, header, features = sheet.name, sheet.header, {f.name: f for f in study.features}
+    known = ("participant_id", study.label.column, *study.label.reference_columns, *features)
+    twice = {f"{c} (2)": c for c in known}
+    places = {f"column {sheet.letter_of(h)}" for h in header if h in twice}
+    findings = [f for f in sheet.findings if f.rule != "column" or f.field not in places]
+    findings += [
         Finding("error", "column", file, "absent", f"a column {c}", "add the column", field=c)
         for c in ("participant_id", study.label.column)
         if c not in header
     ]
-    absent = [f for f in features if f not in header]
-    for column in [h for h in header if h not in known]:
-        near = difflib.get_close_matches(column, absent, n=1, cutoff=0.8)
-        if near:
-            findings.append(
-                Finding(
-                    "error",
-                    "column",
-                    file,
-                    f"unknown column {column}",
-                    near[0],
-                    _renaming(column, near[0]),
-                    field=column,
-                )
-            )
-            absent.remove(near[0])
+    remedy = "remove one of them"
+    findings += [
+        Finding("error", "column", file, "given twice", "each column once", remedy, field=twice[h])
+        for h in header
+        if h in twice
+    ]
+    absent = {name: feature for name, feature in features.items() if name not in header}
+    for column in [h for h in header if h not in known and h not in twice]:
+        feature, finding = _unknown_column(sheet, column, absent)
+        findings.append(finding)
+        absent.pop(feature, None)
+    rest = ("absent", "a column of the study", "counts as missing for everybody")
+    return findings + [Finding("warning", "column", file, *rest, field=c) for c in absent]
+
+
+def _unknown_column(sheet: Sheet, column: str, absent: Mapping[str, Feature]) -> tuple[str, Finding]:
+    """The absent feature that a column is in another unit, or under a misspelt name ("" = none), and the finding."""
+    file, (name, unit) = sheet.name, name_and_unit(column)
+    for feature in absent.values():
+        if unit and name == name_and_unit(feature.name)[0] and _converts(name, unit, feature.unit):
+            seen, expected = f"{name} in {unit}", f"{feature.name} in {feature.unit}"
+            remedy = f"let `sarco-site ingest` convert it, or convert it yourself and call it {feature.name}"
+            return feature.name, Finding("error", "unit", file, seen, expected, remedy, field=column)
+    place = f"column {sheet.letter_of(column)}"
+    for near in difflib.get_close_matches(words.plain(column), list(absent), n=1, cutoff=0.8):
+        same_unit = words.plain(column).rpartition("_")[2] == near.rpartition("_")[2]
+        remedy = f"rename it to {near}" + ("" if same_unit else ", and convert its values if its unit is another")
+        return near, Finding("error", "column", file, f"a name close to {near}", near, remedy, field=place)
+    return "", Finding(
+        "warning", "column", file, "unknown column", "a column of the study", "it is not read", field=place
+    )
+
+
+def _converts(quantity: str, source: str, target: str) -> bool:
+    try:
+        conversion(quantity, source, target)
+    except ConfigError:
+        return False
+    return True
+
+
+def _check_ids(file: str, ids: Sequence[str], lines: Sequence[int]) -> list[Finding]:
+    findings, first_line = [], dict[str, int]()
+    for participant_id, line in zip(ids, lines, strict=True):
+        if words.missing(participant_id):
+            fault = ("id", "empty", "an identifier", "fill it in")
+        elif participant_id in first_line:
+            seen, remedy = f"the same id as row {first_line[participant_id]}", "merge the rows or correct the id"
+            fault = ("duplicate-id", seen, "an id of its own", f"one row per person: {remedy}")
         else:
-            findings.append(
-                Finding(
-                    "warning", "column", file, "unknown column", "a column of the study", "it is not read", field=column
-                )
-            )
-    findings += [
-        Finding(
-            "warning", "column", file, "absent", "a column of the study", "counts as missing for everybody", field=c
-        )
-        for c in absent
-    ]
-    findings += [
-        Finding("error", "column", file, "given twice", "each column once", "remove one of them", field=c)
-        for c in sorted({h for h in header if header.count(h) > 1})
-    ]
+            first_line[participant_id] = line
+            continue
+        findings.append(Finding("error", fault[0], file, *fault[1:], row=line, field="participant_id"))
     return findings
 
 
-def _check_id(file: str, row: int, participant_id: str, first_row: dict[str, int]) -> list[Finding]:
-    if not participant_id:
-        return [Finding("error", "id", file, "empty", "an identifier", "fill it in", row=row, field="participant_id")]
-    if participant_id in first_row:
-        seen = f"the same id as row {first_row[participant_id]}"
-        remedy = "one row per person: merge the rows or correct the id"
-        return [
-            Finding("error", "duplicate-id", file, seen, "an id of its own", remedy, row=row, field="participant_id")
-        ]
-    first_row[participant_id] = row
-    return []
+def _read_labels(sheet: Sheet, column: str, shifted: Container[int | None]) -> tuple[NDArray[np.int8], list[Finding]]:
+    labels, findings = np.full(len(sheet.rows), -1, dtype=np.int8), []
+    for k, (line, cells) in enumerate(sheet.rows):
+        if column in cells and line not in shifted:
+            labels[k], fault = read_label(cells[column], sheet.decimal_of(column))
+            findings += _of_cell(sheet.name, line, column, fault)
+    return labels, findings
 
 
-def _read_label(file: str, row: int, cell: str, column: str) -> tuple[int, list[Finding]]:
-    text = cell.strip()
-    if text in ("0", "1", "0.0", "1.0"):
-        return int(float(text)), []
-    remedy = "correct it, or remove the participant"
-    return 0, [Finding("error", "label", file, repr(text), "0 or 1", remedy, row=row, field=column)]
+def _read_column(
+    sheet: Sheet, feature: Feature, shifted: Container[int | None]
+) -> tuple[NDArray[np.float64], list[Finding]]:
+    """(participants, columns of the feature); rows whose cells are shifted have no values."""
+    name, empty = feature.name, [math.nan] * (len(feature.categories) or 1)
+    if name not in sheet.header:
+        return np.tile(empty, (len(sheet.rows), 1)), []
+    cells = [cells[name] if line not in shifted else "" for line, cells in sheet.rows]
+    decimal, word = sheet.decimal_of(name), word_reader(name, cells)
+    read = {text: read_cell(text, feature, decimal, word) for text in set(cells)}  # values repeat
+    findings = [
+        finding
+        for text, (line, _) in zip(cells, sheet.rows, strict=True)
+        if read[text][1]
+        for finding in _of_cell(sheet.name, line, name, read[text][1])
+    ]
+    values = np.array([read[text][0] for text in cells], dtype=np.float64)
+    return values.reshape(len(cells), len(empty)), findings
 
 
-def _read_cells(
-    file: str, row: int, cells: dict[str, str], features: Iterable[Feature]
-) -> tuple[list[float], list[Finding]]:
-    values: list[float] = []
-    findings: list[Finding] = []
-    for feature in features:
-        read, fault = _read_cell(cells.get(feature.name, "").strip(), feature)
-        values += read
-        if fault:
-            expected, remedy = fault
-            seen = repr(cells[feature.name].strip())
-            findings.append(Finding("error", "range", file, seen, expected, remedy, row=row, field=feature.name))
-    return values, findings
-
-
-def _read_cell(text: str, feature: Feature) -> tuple[list[float], tuple[str, str] | None]:
-    """Values of one cell (one, or one per category), and what was expected and the remedy when it is wrong."""
-    missing = [math.nan] * (len(feature.categories) or 1)
-    if not text:
-        return missing, None
-    if feature.kind == "categorical":
-        if text in feature.categories:
-            return [float(text == c) for c in feature.categories], None
-        return missing, (f"one of {', '.join(feature.categories)}", _CORRECT)
-    value, fault = _read_number(text, feature)
-    return [value], fault
-
-
-_CORRECT = "correct it, or leave the cell empty"
-
-
-def _read_number(text: str, feature: Feature) -> tuple[float, tuple[str, str] | None]:
-    try:
-        value = float(text)
-    except ValueError:
-        return math.nan, ("a number with a decimal point", _CORRECT)
-    if feature.kind == "binary" and value not in (0.0, 1.0):
-        return math.nan, ("0 or 1", _CORRECT)
-    if not feature.low <= value <= feature.high:
-        limits = f"{feature.low:g} to {feature.high:g} {feature.unit}".rstrip()
-        return math.nan, (limits, "convert the column to this unit, correct the value, or leave the cell empty")
-    return value, None
-
-
-def _check_image_row(file: str, entry: ImageRow, known: set[str], seen: dict[str, int]) -> list[Finding]:
-    if not entry.image:
-        return [Finding("error", "path", file, "empty", "a relative path", "fill it in", row=entry.row, field="image")]
-    if entry.image in seen:
-        same = f"the same image as row {seen[entry.image]}"
-        return [
-            Finding(
-                "error", "duplicate-image", file, same, "each image once", "remove one", row=entry.row, field="image"
-            )
-        ]
-    seen[entry.image] = entry.row
-    if entry.participant_id not in known:
-        remedy = f"the image is left out: add the person to {PARTICIPANTS_FILE} or correct the id"
-        place = "an id that is not in the other table"
-        return [
-            Finding(
-                "warning",
-                "one-table-only",
-                file,
-                place,
-                f"an id of {PARTICIPANTS_FILE}",
-                remedy,
-                entry.row,
-                "participant_id",
-            )
-        ]
-    return []
+def _of_cell(file: str, line: int, column: str, fault: Fault | None) -> list[Finding]:
+    return [Finding("error", fault.rule, file, *fault[1:], row=line, field=column)] if fault else []
 
 
 def _raise_errors(findings: Iterable[Finding]) -> None:

@@ -19,12 +19,12 @@ from pydantic import Field
 
 from sarco_models.config import Config, Name, StudyConfig, load_config
 from sarco_models.errors import ConfigError
+from sarco_models.workers import pool as worker_pool
 from server.runs import write_json
 from simulation.flower import run_arm_on_flower
 from simulation.harness import CENTRAL, Arm, SiteFolder, compute_frozen, prepare, run_arm
 from simulation.results import collect
 from simulation.synthetic import make_cohort
-from simulation.workers import pool as worker_pool
 
 Engine = Literal["inprocess", "flower"]
 WORKERS = 2

@@ -21,6 +21,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from sarco_models.errors import ConfigError
+from sarco_models.workers import pool as worker_pool
 from simulation import formats
 from simulation.centers import CENTERS, SHANGHAI
 from simulation.frames import Region, framed, mask_in_frame, region_in_frame
@@ -35,7 +36,6 @@ from simulation.plan import (
 )
 from simulation.table1 import median_deviation
 from simulation.tables import DECIMALS
-from simulation.workers import pool as worker_pool
 
 BATCH = 16  # images per message to a worker
 NOTICE = "SYNTHETIC: made by SARCO-FL from published summary statistics. No patient exists; not clinical evidence."

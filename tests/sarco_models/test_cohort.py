@@ -4,24 +4,28 @@ import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pydicom
 import pytest
 import torch
 from numpy.typing import NDArray
 from PIL import Image
+from pydicom import uid
 
 from sarco_models.cohort import Cohort, HeldOut, Split, TrainingPeople, everyone, open_cohort, pool, split
 from sarco_models.config import SplitConfig, StudyConfig
 from sarco_models.errors import DataError
 from sarco_models.fusion import build_model
 from sarco_models.image_cache import Stack
-from sarco_models.images import Calibration, Frame, read_image
+from sarco_models.images import Frame, Template, read_image
 from sarco_models.schema import design_columns
 from sarco_models.summaries import Moments, agreed_scaling
 from sarco_models.training import Reader, Training, adamw, fit, participant_loss
 from tests.sites import (
     BANNER_ROWS,
+    FRAME,
     image_site,
     image_study,
     opened,
@@ -53,9 +57,9 @@ def decoded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Names of the image files that are decoded from here on."""
     names: list[str] = []
 
-    def counting(path: Path, calibration: Calibration | None) -> Frame:
+    def counting(path: Path, *hints: Any, **options: Any) -> Frame:
         names.append(path.name)
-        return read_image(path, calibration)
+        return read_image(path, *hints, **options)
 
     monkeypatch.setattr("sarco_models.image_cache.read_image", counting)
     return names
@@ -227,7 +231,7 @@ def test_a_changed_file_is_read_again(folder: Path, decoded: list[str], change: 
     assert not same_images(before, after)
 
 
-@pytest.mark.parametrize("change", [{"size": 24}, {"framing": "letterbox"}, {"window_mm": 10.0}, {"roi": "none"}])
+@pytest.mark.parametrize("change", [{"size": 40}, {"framing": "letterbox"}, {"window_mm": 10.0}, {"roi": "none"}])
 def test_another_view_of_the_images_has_a_cache_of_its_own(folder: Path, change: dict[str, object]) -> None:
     """Going back to the first study finds its images as they were."""
     first, other = opened(folder, STUDY), opened(folder, image_study(image=change))
@@ -481,3 +485,39 @@ def test_devices_are_the_scanners_own_names(folder: Path) -> None:
     cohort = opened(folder, STUDY)
     images = read_csv(folder / "images.csv")
     assert cohort.devices == tuple("Tiny U1" if row["image"].endswith("dcm") else "" for row in images)
+
+
+def test_two_frames_of_one_cine_are_two_images(folder: Path) -> None:
+    """Each with the frame that its row names, whatever the order of the rows."""
+    row = next(r for r in read_csv(folder / "images.csv") if r["image"].endswith(".dcm"))
+    header = pydicom.dcmread(folder / row["image"])
+    first = header.pixel_array
+    header.SOPClassUID, header.NumberOfFrames = uid.UltrasoundMultiFrameImageStorage, 2
+    header.PixelData = first.tobytes() + (255 - first).tobytes()
+    header.save_as(folder / row["image"])
+    study = image_study(image={"roi": "none"})
+    views = []
+    for order in ("0", "1"), ("1", "0"), ("1", "1"):
+        write_rows(folder / "images.csv", [row | {"frame": frame} for frame in order[: 1 + (order[0] != order[1])]])
+        views.append(by_person(opened(folder, study))[row["participant_id"]])
+    stills, again, (other,) = views
+    assert len(stills) == 2
+    assert not np.array_equal(*stills)
+    np.testing.assert_array_equal(stills, again)
+    np.testing.assert_array_equal(other, stills[1])
+
+
+def test_a_template_of_the_site_is_used_and_part_of_the_key(folder: Path) -> None:
+    """Without calibration.csv the PNG frames have a template of the device instead."""
+    before = opened(folder, STUDY)
+    (folder / "calibration.csv").unlink()
+    region = (0, BANNER_ROWS, FRAME[1], FRAME[0])
+    template = Template(
+        device="Tiny U2", files="*.png", columns=FRAME[1], rows=FRAME[0], region=region, mm_per_pixel=(0.2, 0.2)
+    )
+    cache = folder.with_name("templates")
+    after = open_cohort(folder, STUDY, cache, templates=(template,))
+    assert same_images(before, after)
+    assert set(after.devices) == {"Tiny U1", "Tiny U2"}
+    moved = template.model_copy(update={"region": (8, BANNER_ROWS, FRAME[1], FRAME[0])})
+    assert open_cohort(folder, STUDY, cache, templates=(moved,)).caches[0].folder != after.caches[0].folder

@@ -14,8 +14,8 @@ from pydicom import uid
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.encaps import encapsulate
 
-from sarco_models.errors import DataError, UnreadableImage
-from sarco_models.images import Calibration, Frame, read_calibrations, read_image
+from sarco_models.errors import UnreadableImage
+from sarco_models.images import Calibration, Facts, Frame, frame_count, read_image
 
 ROWS, COLUMNS = 60, 80
 X0, Y0, X1, Y1 = 12, 9, 70, 50  # x1, y1 exclusive
@@ -220,7 +220,8 @@ def test_jpeg_lossless_needs_gdcm_and_has_it() -> None:
     pytest.importorskip("gdcm")
     lossless = next(p for p in PYDICOM_FILES if p.name == "SC_rgb_jpeg_gdcm.dcm")
     rle = next(p for p in PYDICOM_FILES if p.name == "SC_rgb_rle.dcm")  # the same picture
-    np.testing.assert_array_equal(read_image(lossless).pixels, read_image(rle).pixels)
+    whole = Calibration((0, 0, 100, 100), None)  # bars of colour: nobody could say where a picture ends
+    np.testing.assert_array_equal(read_image(lossless, whole).pixels, read_image(rle, whole).pixels)
 
 
 # ---- DICOM: region, spacing, frames ----------------------------------------------------------------------------------
@@ -470,42 +471,214 @@ def test_a_missing_file_and_a_folder_are_refused(tmp_path: Path) -> None:
         assert refusal.value.findings[0].rule == "file"
 
 
-# ---- calibration.csv -------------------------------------------------------------------------------------------------
-
-HEADER = "image,x0,y0,x1,y1,mm_per_pixel_row,mm_per_pixel_column\n"
+# ---- what a file says of itself --------------------------------------------------------------------------------------
 
 
-def test_calibrations_may_be_partly_empty_and_written_in_german(tmp_path: Path) -> None:
-    path = tmp_path / "calibration.csv"
-    path.write_text(HEADER + "a.png,1,2,30,40,.1,.2\nb.png,,,,,.1,.1\nc.png,0,0,9,9,,\n", encoding="utf-8-sig")
-    assert read_calibrations(path) == {
-        "a.png": Calibration((1, 2, 30, 40), (0.1, 0.2)),
-        "b.png": Calibration(None, (0.1, 0.1)),
-        "c.png": Calibration((0, 0, 9, 9), None),
+def test_a_dicom_file_says_what_it_is(tmp_path: Path, speckle: Any) -> None:
+    said = {"TransducerData": ["SL10-2", "", ""], "BurnedInAnnotation": "YES", "LossyImageCompression": "01"}
+    assert frame_of(ultrasound(speckle, **said), tmp_path).facts == Facts(
+        "DICOM",
+        kind="Ultrasound Image Storage",
+        transducer="SL10-2",
+        burned_in="YES",
+        region_from="file",
+        spacing_from="file",
+        lossy=True,
+    )
+    silent = frame_of(without_regions(speckle, SOPClassUID=uid.SecondaryCaptureImageStorage), tmp_path).facts
+    assert silent == Facts("DICOM", kind="Secondary Capture Image Storage")
+
+
+def test_a_text_where_yes_or_no_belongs_goes_nowhere(tmp_path: Path, speckle: Any) -> None:
+    frame = frame_of(ultrasound(speckle, BurnedInAnnotation=PERSON), tmp_path)
+    assert PERSON not in repr(frame.facts)
+
+
+@pytest.mark.parametrize("kind", ["PNG", "TIFF", "BMP", "JPEG"])
+def test_a_picture_says_what_it_is(tmp_path: Path, speckle: Any, kind: Any) -> None:
+    path = tmp_path / "frame"
+    path.write_bytes(picture_bytes(speckle, kind))
+    assert read_image(path).facts == Facts(kind, region_from="whole", lossy=kind == "JPEG")
+    told = read_image(path, CALIBRATION).facts
+    assert (told.region_from, told.spacing_from) == ("calibration", "calibration")
+
+
+def test_a_tiff_in_jpeg_is_lossy(tmp_path: Path, smooth: Any) -> None:
+    path = tmp_path / "frame.tif"
+    path.write_bytes(picture_bytes(np.stack([smooth] * 3, axis=-1), "TIFF", compression="jpeg"))
+    frame = read_image(path)
+    assert frame.facts.lossy
+    assert np.abs(frame.pixels.astype(int) - smooth).max() <= 8
+
+
+def test_frames_are_counted_without_decoding(tmp_path: Path, speckle: Any) -> None:
+    frames = np.stack([speckle] * 3)
+    image = ultrasound(frames[0], NumberOfFrames=3, PixelData=frames.tobytes())
+    image.SOPClassUID = uid.UltrasoundMultiFrameImageStorage
+    assert frame_count(saved(image, tmp_path / "cine.dcm")) == 3
+    assert frame_of(image, tmp_path, frame_index=1).facts.frames == 3
+    assert frame_count(saved(cut_short(ultrasound(speckle)), tmp_path / "still.dcm")) == 1
+    (tmp_path / "stack.tif").write_bytes(stack(speckle))
+    assert frame_count(tmp_path / "stack.tif") == 2
+    with pytest.raises(UnreadableImage, match="nothing"):
+        frame_count(tmp_path / "nothing.dcm")
+
+
+# ---- frames of a cine ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("photometric", ["RGB", "YBR_FULL", "YBR_FULL_422", "PALETTE COLOR", "MONOCHROME1"])
+def test_every_frame_of_a_cine_in_every_colour_space(tmp_path: Path, speckle: Any, photometric: str) -> None:
+    frames = [speckle, 255 - speckle, speckle // 2]
+    stored: dict[str, Callable[[Any], bytes]] = {
+        "RGB": lambda v: np.stack([v] * 3, axis=-1).tobytes(),
+        "YBR_FULL": lambda v: grey_ybr(v).tobytes(),
+        "YBR_FULL_422": lambda v: subsampled(v).tobytes(),
+        "PALETTE COLOR": lambda v: (255 - v).tobytes(),
+        "MONOCHROME1": lambda v: (255 - v).tobytes(),
     }
-    path.write_text(HEADER.replace(",", ";") + "a.png;;;;;0,1;0,2\n")
-    assert read_calibrations(path) == {"a.png": Calibration(None, (0.1, 0.2))}
+    colours = photometric in ("RGB", "YBR_FULL", "YBR_FULL_422")
+    image = palette(speckle) if photometric == "PALETTE COLOR" else ultrasound(
+        np.stack([speckle] * 3, axis=-1) if colours else speckle, photometric
+    )  # fmt: skip
+    image.SOPClassUID, image.NumberOfFrames = uid.UltrasoundMultiFrameImageStorage, 3
+    image.PixelData = b"".join(stored[photometric](v) for v in frames)
+    path = saved(image, tmp_path / "cine.dcm")
+    for index, expected in enumerate(frames):
+        np.testing.assert_array_equal(read_image(path, frame_index=index).pixels, expected[INSIDE])
 
 
-def test_every_faulty_calibration_is_found_with_its_row(tmp_path: Path) -> None:
-    path = tmp_path / "calibration.csv"
-    rows = [
-        "a,5,0,5,9,,",
-        "b,,,,,nan,1",
-        "c,,,,,0,1",
-        "d,1,2,3,,,",
-        "e,.5,0,3,3,,",
-        "f,,,,,1,1",
-        "f,,,,,1,1",
-        ",,,,,,",
-        "g",
-    ]
-    path.write_text(HEADER + "\n".join(rows))
-    with pytest.raises(DataError) as refusal:
-        read_calibrations(path)
-    assert [f.row for f in refusal.value.findings] == [2, 3, 4, 5, 6, 8, 9]
-    path.write_text("image,x0\n")
-    with pytest.raises(DataError, match="no column y0"):
-        read_calibrations(path)
-    with pytest.raises(DataError, match="not readable"):
-        read_calibrations(tmp_path / "none.csv")
+def test_every_frame_of_a_jpeg_cine(tmp_path: Path, smooth: Any) -> None:
+    frames = [smooth, 255 - smooth]
+    image = ultrasound(smooth, NumberOfFrames=2, LossyImageCompression="01")
+    image.SOPClassUID = uid.UltrasoundMultiFrameImageStorage
+    image.file_meta.TransferSyntaxUID = uid.JPEGBaseline8Bit
+    image.PixelData = encapsulate([picture_bytes(v, "JPEG", quality=95) for v in frames])
+    image["PixelData"].is_undefined_length = True
+    path = saved(image, tmp_path / "cine.dcm")
+    for index, expected in enumerate(frames):
+        found = read_image(path, frame_index=index).pixels
+        assert np.abs(found.astype(int) - expected[INSIDE]).max() <= 4
+
+
+# ---- syntaxes --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("deep", [False, True])
+@pytest.mark.parametrize("coloured", [False, True])
+@pytest.mark.parametrize("syntax", [uid.RLELossless, uid.JPEG2000Lossless, uid.JPEGLSLossless])
+def test_lossless_syntaxes_at_both_depths_and_in_colour(
+    tmp_path: Path, speckle: Any, syntax: uid.UID, coloured: bool, deep: bool
+) -> None:
+    grey = speckle.astype(np.uint16) * 257 if deep else speckle
+    values = np.stack([grey] * 3, axis=-1) if coloured else grey
+    image = ultrasound(values, "RGB" if coloured else "MONOCHROME2")
+    image.compress(syntax)
+    np.testing.assert_array_equal(frame_of(image, tmp_path).pixels, speckle[INSIDE])
+
+
+def test_jpeg_2000_and_jpeg_ls_with_loss_are_close_and_say_so(tmp_path: Path, smooth: Any) -> None:
+    near = ultrasound(smooth)
+    near.compress(uid.JPEGLSNearLossless, jls_error=2)
+    lossy = ultrasound(smooth, LossyImageCompression="01")
+    lossy.compress(uid.JPEG2000, j2k_psnr=[50])
+    for image in (near, lossy):
+        frame = frame_of(image, tmp_path)
+        assert frame.facts.lossy
+        assert np.abs(frame.pixels.astype(int) - smooth[INSIDE]).max() <= 6
+
+
+def test_sixteen_bit_palette_indices(tmp_path: Path, speckle: Any) -> None:
+    table = (np.arange(256, dtype="<u2") * 257).tobytes()
+    image = ultrasound(speckle.astype(np.uint16), "PALETTE COLOR")
+    for colour in ("Red", "Green", "Blue"):
+        setattr(image, f"{colour}PaletteColorLookupTableDescriptor", [256, 0, 16])
+        setattr(image, f"{colour}PaletteColorLookupTableData", table)
+    np.testing.assert_array_equal(frame_of(image, tmp_path).pixels, speckle[INSIDE])
+
+
+@pytest.mark.parametrize("bits", [10, 12, 16])
+def test_inverted_deep_pixels(tmp_path: Path, bits: int) -> None:
+    values = np.linspace(0, 2**bits - 1, ROWS * COLUMNS).astype(np.uint16).reshape(ROWS, COLUMNS)
+    plain, inverted = (
+        frame_of(ultrasound(values, kind, BitsStored=bits, HighBit=bits - 1), tmp_path).pixels
+        for kind in ("MONOCHROME2", "MONOCHROME1")
+    )
+    np.testing.assert_array_equal(inverted, 255 - plain)
+
+
+# ---- colour ----------------------------------------------------------------------------------------------------------
+
+
+def doppler(grey: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Red flow in a quarter of the tissue region."""
+    rgb = np.stack([grey] * 3, axis=-1)
+    rgb[Y0 : (Y0 + Y1) // 2, X0 : (X0 + X1) // 2] = (220, 30, 10)
+    return rgb
+
+
+@pytest.mark.parametrize("kind", ["DICOM", "palette", "ybr", "PNG", "JPEG"])
+def test_colour_is_measured_on_request_and_changes_no_pixel(tmp_path: Path, smooth: Any, kind: str) -> None:
+    path, rgb = tmp_path / "frame", doppler(smooth)
+    if kind in ("PNG", "JPEG"):
+        path.write_bytes(picture_bytes(rgb, kind, **({"quality": 92} if kind == "JPEG" else {})))
+    elif kind == "palette":
+        indexed = Image.fromarray(rgb).quantize(256)
+        image = ultrasound(np.asarray(indexed), "PALETTE COLOR")
+        table = np.array(indexed.getpalette(), dtype=np.uint16).reshape(-1, 3) * 257
+        for k, colour in enumerate(("Red", "Green", "Blue")):
+            setattr(image, f"{colour}PaletteColorLookupTableDescriptor", [len(table) % 65536, 0, 16])
+            setattr(image, f"{colour}PaletteColorLookupTableData", table[:, k].astype("<u2").tobytes())
+        saved(image, path)
+    elif kind == "ybr":
+        saved(ultrasound(np.asarray(Image.fromarray(rgb).convert("YCbCr")), "YBR_FULL"), path)
+    else:
+        saved(ultrasound(rgb, "RGB"), path)
+    plain, asked = read_image(path, CALIBRATION), read_image(path, CALIBRATION, colour=True)
+    np.testing.assert_array_equal(plain.pixels, asked.pixels)
+    assert plain.facts.colour_share == 0
+    assert asked.facts.colour_share == pytest.approx(0.25, abs=0.07)
+
+
+# ---- what pydicom carries for ultrasound -----------------------------------------------------------------------------
+
+ULTRASOUND_OF_PYDICOM = {
+    "ExplVR_BigEnd.dcm": "screen",  # a thumbnail of 80 x 60 pixels
+    "examples_jpeg2k.dcm": "opens",
+    "examples_palette.dcm": "region",  # it was cropped; its regions are those of the frame before
+    "examples_rgb_color.dcm": "opens",
+    "examples_ybr_color.dcm": "region",  # it was resized, likewise
+}
+
+
+@pytest.mark.filterwarnings("ignore:Expected explicit VR:UserWarning")
+def test_every_ultrasound_file_of_pydicom_opens_or_is_refused_with_its_reason() -> None:
+    found = {}
+    for path in PYDICOM_FILES:
+        header = pydicom.dcmread(path, stop_before_pixels=True, force=True)
+        if header.get("Modality") == "US" or "Ultrasound" in getattr(header.get("SOPClassUID"), "name", ""):
+            try:
+                frame = read_image(path, frame_index=0)
+                found[path.name] = "opens"
+                assert frame.facts.region_from == "found"
+            except UnreadableImage as refusal:
+                found[path.name] = refusal.findings[0].rule
+    assert found == ULTRASOUND_OF_PYDICOM
+
+
+def test_the_real_frame_of_pydicom_loses_its_banner(tmp_path: Path) -> None:
+    """A GE screen with the hospital's name above and LYMPH NODE below the picture."""
+    path = next(p for p in PYDICOM_FILES if p.name == "examples_jpeg2k.dcm")
+    frame = read_image(path)
+    (top, left), (height, width) = frame.origin, frame.pixels.shape
+    assert (abs(top - 108), abs(top + height - 337)) <= (2, 2)
+    assert (abs(left - 9), abs(left + width - 623)) <= (2, 2)
+
+
+@pytest.mark.parametrize("index", [0, 29])
+def test_a_region_of_the_hospitals_opens_pydicoms_real_cine(index: int) -> None:
+    path = next(p for p in PYDICOM_FILES if p.name == "examples_ybr_color.dcm")
+    frame = read_image(path, Calibration((40, 20, 290, 220), (0.4, 0.4)), index, colour=True)
+    assert frame_count(path) == 30
+    assert frame.facts.kind == "Ultrasound Multi-frame Image Storage"
+    assert frame.pixels.std() > 10

@@ -119,6 +119,55 @@ def test_a_few_pixels_over_the_edge_are_cut_and_many_refused(tmp_path: Path, fra
     assert "150 of 1020 pixels outside" in text
 
 
+# ---- orientation -----------------------------------------------------------------------------------------------------
+
+
+def oriented(path: Path, values: NDArray[Any], axes: list[float], origin: tuple[float, float, float]) -> Path:
+    """A volume of one slice; axes are ITK's direction matrix."""
+    image: Any = sitk.GetImageFromArray(values[None].astype(np.uint16))
+    image.SetSpacing((0.2, 0.1, 1.0))
+    image.SetDirection(axes)
+    image.SetOrigin(origin)
+    sitk.WriteImage(image, str(path))
+    return path
+
+
+@pytest.mark.parametrize("suffix", ["nii.gz", "nrrd", "mha"])
+@pytest.mark.parametrize(("right", "down"), [(1, 1), (-1, 1), (1, -1), (-1, -1)])
+def test_a_mask_that_was_flipped_in_storing_comes_back_as_drawn(
+    tmp_path: Path, frame: Frame, suffix: str, right: int, down: int
+) -> None:
+    drawn = ellipse(STORED)
+    drawn[:50, 60:] = 0  # no symmetry
+    far = (0.2 * (STORED[1] - 1) * (right < 0), 0.1 * (STORED[0] - 1) * (down < 0), 0.0)
+    axes = [right, 0, 0, 0, down, 0, 0, 0, 1]
+    stored = oriented(tmp_path / f"m.{suffix}", drawn[::down, ::right], axes, far)
+    assert (read_mask(stored, frame) == cut(drawn)).all()
+
+
+def test_an_identity_affine_and_another_plane_say_nothing_of_the_image(
+    tmp_path: Path, frame: Frame, muscle: Any
+) -> None:
+    """nibabel's identity has the body's right to left and back to front, which ITK reads as two turned axes."""
+    identity = oriented(tmp_path / "m.nii.gz", muscle, [-1, 0, 0, 0, -1, 0, 0, 0, 1], (0.0, 0.0, 0.0))
+    sagittal = oriented(tmp_path / "m.nrrd", muscle, [0, 0, 1, 1, 0, 0, 0, -1, 0], (5.0, -3.0, 40.0))
+    for path in (identity, sagittal):
+        assert (read_mask(path, frame) == cut(muscle)).all()
+
+
+@pytest.mark.parametrize(
+    ("axes", "origin"),
+    [([-1, 0, 0, 0, 1, 0, 0, 0, 1], (0.0, 0.0, 0.0)), ([0, 1, 0, 1, 0, 0, 0, 0, -1], (0.0, 0.0, 0.0)),
+     ([0.8, -0.6, 0, 0.6, 0.8, 0, 0, 0, 1], (0.0, 0.0, 0.0)), ([-1, 0, 0, 0, -1, 0, 0, 0, 1], (3.0, 2.0, 0.0))],
+)  # fmt: skip
+def test_a_mask_turned_against_its_image_is_refused_with_its_axes(
+    tmp_path: Path, frame: Frame, muscle: Any, axes: list[float], origin: tuple[float, float, float]
+) -> None:
+    rule, text = refusal(oriented(tmp_path / "m.mha", muscle, axes, origin), frame)
+    assert rule == "mask-orientation"
+    assert f"{axes[0]:g}, {axes[3]:g}" in text
+
+
 # ---- labels ----------------------------------------------------------------------------------------------------------
 
 
@@ -128,7 +177,8 @@ def test_one_of_several_labels_is_chosen_by_name(tmp_path: Path, frame: Frame, m
     path = volume(labels, tmp_path / "mask.nii.gz")
     assert refusal(path, frame) == (
         "several-labels",
-        "mask.nii.gz: labels 3, 7; expected one label; say which of them is the muscle",
+        "mask.nii.gz: labels 3, 7; expected one label; say which of them is the muscle in the "
+        "column mask_label of images.csv",
     )
     np.testing.assert_array_equal(read_mask(path, frame, label=7), cut(labels == 7))
     np.testing.assert_array_equal(read_mask(path, frame, label="3"), cut(labels == 3))

@@ -3,6 +3,7 @@
 import json
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -10,7 +11,7 @@ from numpy.typing import NDArray
 from sarco_models.config import AugmentationConfig, ImageConfig
 from sarco_models.errors import MissingSpacing
 from sarco_models.images import Frame
-from sarco_models.preprocess import augmentation, model_input
+from sarco_models.preprocess import augmentation, dilated, model_input
 
 SIZE = 96
 NOTHING: dict[str, Any] = {
@@ -187,6 +188,29 @@ def test_the_margin_is_in_millimetres_along_both_axes() -> None:
     rows, columns = extent(model_input(bright, mask, config(margin_mm=2.0)))
     assert abs(rows - (24 + 8)) <= 1
     assert abs(columns - (60 + 8)) <= 1
+
+
+@pytest.mark.parametrize("share", [0.01, 0.3, 0.95])
+@pytest.mark.parametrize("reach", [(1, 1), (5, 5), (2, 9), (12, 3), (40, 60)])
+def test_dilation_is_that_of_opencv_to_the_pixel(share: float, reach: tuple[int, int]) -> None:
+    kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * reach[1] + 1, 2 * reach[0] + 1))
+    rng = np.random.default_rng(1)
+    for shape in ((40, 60), (1, 50), (50, 1)):
+        mask = rng.random(shape) < share
+        mask.flat[0] = True
+        assert (dilated(mask, reach) == cv2.dilate(mask.astype(np.uint8), kernel).astype(np.bool_)).all()
+
+
+def test_the_margin_ends_at_the_border_and_leaves_no_trace_beyond() -> None:
+    """A muscle in the corner: what lies outside the frame is neither read nor wrapped around."""
+    mask = np.zeros((120, 160), dtype=np.bool_)
+    mask[:20, -30:] = True
+    bright = Frame(np.full(mask.shape, 200, np.uint8), (0.25, 0.25), "", (0, 0), mask.shape)
+    view = model_input(bright, mask, config(margin_mm=2.0, framing="paper", size=160)) > 100
+    kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (17, 17))
+    expected = cv2.dilate(mask.astype(np.uint8), kernel).sum() * 160 / 120
+    assert view.sum() == pytest.approx(expected, rel=0.02)
+    assert not view[:, :110].any()
 
 
 def test_without_spacing_the_margin_is_a_fraction_of_the_muscle() -> None:

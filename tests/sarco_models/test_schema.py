@@ -1,20 +1,27 @@
 """A hospital's two tables are read as written, or every fault is told at once with row, field, value and remedy."""
 
 import pickle
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import openpyxl
 import pytest
 
 from sarco_models.config import Feature
 from sarco_models.errors import DataError, Finding, MaskError, MissingSpacing, UnreadableImage
-from sarco_models.schema import design_columns, people_without_images, read_images, read_participants
+from sarco_models.schema import (
+    ImageRow,
+    design_columns,
+    examine_participants,
+    people_without_images,
+    read_participants,
+)
+from tests.sarco_models.test_sheets import mutated
 from tests.sites import COLUMNS, read_csv, tables_site, tables_study, write_csv, write_rows
 
 STUDY = tables_study()
-IMAGE_COLUMNS = ("image", "participant_id", "mask")
 
 
 def people(path: Path, *changes: Mapping[str, str], rows: int = 3) -> Path:
@@ -39,17 +46,6 @@ def faults(path: Path) -> tuple[Finding, ...]:
 
 def fault(path: Path) -> Finding:
     (finding,) = faults(path)
-    return finding
-
-
-def image_table(path: Path, rows: Sequence[Sequence[str]]) -> Path:
-    return write_csv(path / "images.csv", IMAGE_COLUMNS, rows)
-
-
-def image_fault(path: Path) -> Finding:
-    with pytest.raises(DataError) as error:
-        read_images(path, ["P0", "P1"])
-    (finding,) = error.value.findings
     return finding
 
 
@@ -113,21 +109,115 @@ def test_a_quoted_line_break_is_one_row(tmp_path: Path) -> None:
     assert fault(path).row == 3
 
 
+WORDS = {
+    "a decimal comma": ({"weight_kg": "66,5"}, "weight_kg", 66.5),
+    "full-width digits": ({"weight_kg": "６６．５"}, "weight_kg", 66.5),
+    "a thousand": ({"weight_kg": "0.1e3"}, "weight_kg", 100),
+    "not examined": ({"weight_kg": "未查"}, "weight_kg", np.nan),
+    "none in a number's column": ({"weight_kg": "无"}, "weight_kg", np.nan),
+    "NaN": ({"weight_kg": "nan"}, "weight_kg", np.nan),
+    "a letter for the sex": ({"male": "f"}, "male", 0),
+    "a word for the sex": ({"male": "男"}, "male", 1),
+    "a category in capitals": ({"smoking": "NOW"}, "smoking=now", 1),
+    "a category that is missing": ({"smoking": "-"}, "smoking=now", np.nan),
+}
+
+
+@pytest.mark.parametrize("name", WORDS)
+def test_words_and_numbers_of_many_hospitals_are_understood(tmp_path: Path, name: str) -> None:
+    change, column, value = WORDS[name]
+    table = read_participants(people(tmp_path, {}, change), STUDY)
+    columns = [c.name for c in design_columns(STUDY.features)]
+    np.testing.assert_equal(table.values[1, columns.index(column)], value)
+    assert not np.isnan(table.values[[0, 2]]).any()
+
+
+def test_the_whole_column_says_what_a_letter_for_the_sex_means(tmp_path: Path) -> None:
+    """M is mujer beside H; by itself it is a man."""
+    table = read_participants(people(tmp_path, {"male": "H"}, {"male": "M"}, {"male": "0"}), STUDY)
+    np.testing.assert_array_equal(table.values[:, 1], [1, 0, 0])
+
+
+@pytest.mark.parametrize(("yes", "no"), [("yes", "no"), ("是", "否"), ("oui", "non"), ("1.0", "0"), ("有", "无")])
+def test_a_label_may_be_a_word(tmp_path: Path, yes: str, no: str) -> None:
+    table = read_participants(people(tmp_path, {"frail": yes}, {"frail": no}), STUDY)
+    np.testing.assert_array_equal(table.labels, [1, 0, 1])
+
+
+def test_reference_columns_stay_within_reach_of_the_checks(tmp_path: Path) -> None:
+    table = read_participants(people(tmp_path, {"walk_speed_m_per_s": "0.7"}), STUDY)
+    assert [cells["walk_speed_m_per_s"] for _, cells in table.sheet.rows] == ["0.7", "1.1", "1.1"]
+
+
+def test_examining_goes_on_after_errors(tmp_path: Path) -> None:
+    path = people(tmp_path, {"age_years": "7", "frail": "x"}, {"participant_id": "P0"}, {"weight_kg": "heavy"})
+    table = examine_participants(path, STUDY)
+    assert [(f.severity, f.row, f.field) for f in table.findings] == [
+        ("error", 2, "frail"), ("error", 2, "age_years"), ("error", 3, "participant_id"), ("error", 4, "weight_kg"),
+    ]  # fmt: skip
+    np.testing.assert_array_equal(table.labels, [-1, 1, 1])
+    assert np.isnan(table.values).sum() == 2
+    assert table.ids == ("P0", "P0", "P2")
+
+
+def test_examining_goes_on_without_labels_and_ends_without_ids(tmp_path: Path) -> None:
+    rows = read_csv(people(tmp_path))
+    path = write_rows(tmp_path / "participants.csv", [{k: v for k, v in row.items() if k != "frail"} for row in rows])
+    table = examine_participants(path, STUDY)
+    assert [(f.severity, f.field) for f in table.findings] == [("error", "frail")]
+    np.testing.assert_array_equal(table.labels, [-1, -1, -1])
+    write_rows(path, [{k: v for k, v in row.items() if k != "participant_id"} for row in rows])
+    with pytest.raises(DataError, match="participant_id"):
+        examine_participants(path, STUDY)
+
+
+def test_damaged_tables_are_a_table_or_findings(tmp_path: Path) -> None:
+    """Any bytes: rows, ids, labels and values stay together, or the file is refused."""
+    rng, path = np.random.default_rng(3), people(tmp_path, rows=8)
+    good, outcomes = path.read_bytes(), set()
+    for _ in range(100):
+        path.write_bytes(mutated(good, rng))
+        try:
+            table = examine_participants(path, STUDY)
+        except DataError:
+            outcomes.add("refused")
+            continue
+        outcomes.add("read")
+        assert len(table.ids) == len(table.rows) == len(table.labels) == len(table.values)
+    assert outcomes == {"read", "refused"}
+
+
+def test_no_finding_holds_a_text_of_the_table(tmp_path: Path) -> None:
+    """A name, a telephone number and an identity card, each in every column."""
+    for secret in ("Zhang San", "13912345678", "310101194703123456", "1947-03-12", "张三"):
+        row = dict.fromkeys(read_csv(people(tmp_path))[0], secret)
+        path = write_rows(tmp_path / "participants.csv", [row | {f"of {secret}": secret}, row])
+        findings = examine_participants(path, STUDY).findings
+        assert len(findings) > 10
+        assert not any(secret in str(f) for f in findings)
+
+
 # ---- one fault each --------------------------------------------------------------------------------------------------
 
 CELLS = {
     "age in months": ({"age_years": "840"}, "range", "'840'", "18 to 110 years", "convert the column to this unit"),
     "albumin in g/dL": ({"albumin_g_per_l": "4.1"}, "range", "'4.1'", "10 to 60 g/L", "convert the column"),
-    "decimal comma": ({"weight_kg": "66,5"}, "range", "'66,5'", "a number with a decimal point", "leave the cell"),
-    "a word": ({"weight_kg": "heavy"}, "range", "'heavy'", "a number", "leave the cell empty"),
-    "not a number": ({"weight_kg": "nan"}, "range", "'nan'", "25 to 200 kg", "leave the cell empty"),
-    "infinite": ({"weight_kg": "inf"}, "range", "'inf'", "25 to 200 kg", "leave the cell empty"),
+    "a code for missing": ({"weight_kg": "999"}, "range", "'999'", "25 to 200 kg", "if this stands for a missing"),
+    "two ways to read": ({"weight_kg": "1,234"}, "decimal", "'1,234', which", "a number", "without separators"),
+    "a limit": ({"albumin_g_per_l": "<15"}, "censored", "'<15'", "a number", "leave the cell empty"),
+    "a word": ({"weight_kg": "heavy"}, "range", "text of 5 characters", "a number", "leave the cell empty"),
+    "a unit in the cell": ({"weight_kg": "66 kg"}, "range", "text of 5 characters", "a number", "leave the cell empty"),
+    "a date": ({"weight_kg": "2024-06-05"}, "range", "a date", "a number", "Excel makes days of numbers"),
+    "infinite": ({"weight_kg": "inf"}, "range", "text of 3 characters", "a number", "leave the cell empty"),
     "sex as 1 and 2": ({"male": "2"}, "range", "'2'", "0 or 1", "leave the cell empty"),
-    "sex as a letter": ({"male": "m"}, "range", "'m'", "a number", "leave the cell empty"),
-    "unknown category": ({"smoking": "Now"}, "range", "'Now'", "one of never, former, now", "leave the cell empty"),
-    "label as a word": ({"frail": "yes"}, "label", "'yes'", "0 or 1", "remove the participant"),
-    "no label": ({"frail": ""}, "label", "''", "0 or 1", "remove the participant"),
+    "sex as another word": ({"male": "d"}, "range", "text of 1 character", "0 or 1", "leave the cell empty"),
+    "unknown category": ({"smoking": "pipe"}, "range", "text of 4", "one of never, former, now", "leave the cell"),
+    "label as a name": ({"frail": "Smith"}, "label", "text of 5 characters", "0 or 1", "remove the participant"),
+    "label as 2": ({"frail": "2"}, "label", "'2'", "0 or 1", "remove the participant"),
+    "no label": ({"frail": ""}, "label", "empty", "0 or 1", "remove the participant"),
+    "unknown label": ({"frail": "NA"}, "label", "'NA'", "0 or 1", "remove the participant"),
     "empty id": ({"participant_id": " "}, "id", "empty", "an identifier", "fill it in"),
+    "no id": ({"participant_id": "n/a"}, "id", "empty", "an identifier", "fill it in"),
     "id given twice": ({"participant_id": "P0"}, "duplicate-id", "row 2", "an id of its own", "merge the rows"),
 }  # fmt: skip
 
@@ -171,9 +261,26 @@ def renamed(path: Path, old: str, new: str) -> Path:
 
 def test_a_misspelt_column_is_refused_with_the_nearest_name(tmp_path: Path) -> None:
     finding = fault(renamed(tmp_path, "weight_kg", "wieght_kg"))
-    assert (finding.rule, finding.row, finding.field) == ("column", None, "wieght_kg")
-    assert finding.seen == "unknown column wieght_kg"
+    assert (finding.rule, finding.row, finding.field) == ("column", None, "column G")
+    assert finding.seen == "a name close to weight_kg"
     assert finding.remedy == "rename it to weight_kg"
+
+
+@pytest.mark.parametrize(
+    ("feature", "column", "seen"),
+    [
+        ("albumin_g_per_l", "albumin_g_per_dl", "albumin in g/dL"),
+        ("hba1c_percent", "hba1c_mmol_per_mol", "hba1c in mmol/mol"),
+        ("weight_kg", "weight_lb", "weight in lb"),
+        ("age_years", "age_months", "age in months"),
+    ],
+)
+def test_a_column_in_another_unit_is_named_with_the_command_that_converts_it(
+    tmp_path: Path, feature: str, column: str, seen: str
+) -> None:
+    finding = fault(renamed(tmp_path, feature, column))
+    assert (finding.rule, finding.field, finding.seen) == ("unit", column, seen)
+    assert "sarco-site ingest" in finding.remedy
 
 
 def test_an_unknown_column_is_listed_and_not_read(tmp_path: Path) -> None:
@@ -181,7 +288,8 @@ def test_an_unknown_column_is_listed_and_not_read(tmp_path: Path) -> None:
     write_rows(path, [row | {"postcode": "200233"} for row in read_csv(path)])
     table = read_participants(path, STUDY)
     (finding,) = table.findings
-    assert (finding.severity, finding.field, finding.remedy) == ("warning", "postcode", "it is not read")
+    assert (finding.severity, finding.field, finding.remedy) == ("warning", "column J", "it is not read")
+    assert "postcode" not in str(finding)
     assert table.values.shape[1] == 8
 
 
@@ -210,6 +318,7 @@ def test_a_column_given_twice_is_refused(tmp_path: Path) -> None:
     )
     finding = fault(path)
     assert (finding.seen, finding.field, finding.remedy) == ("given twice", "age_years", "remove one of them")
+    assert examine_participants(path, STUDY).findings == (finding,)
 
 
 def test_a_comma_that_was_not_quoted_is_found_and_not_read_shifted(tmp_path: Path) -> None:
@@ -217,34 +326,55 @@ def test_a_comma_that_was_not_quoted_is_found_and_not_read_shifted(tmp_path: Pat
     path = people(tmp_path)
     path.write_text(path.read_text().replace("66.5", "66,5", 1))
     findings = faults(path)
-    assert findings[0].rule == "cells"
+    assert [f.rule for f in findings] == ["cells"]
     assert (findings[0].row, findings[0].seen, findings[0].expected) == (2, "10 cells", "9 as in the header")
     assert "quote a cell that holds a comma" in findings[0].remedy
+    assert np.isnan(examine_participants(path, STUDY).values[0]).all()
 
 
 # ---- files -----------------------------------------------------------------------------------------------------------
 
 
+def test_a_table_from_a_european_excel_just_works(tmp_path: Path) -> None:
+    path = people(tmp_path)
+    plain = read_participants(path, STUDY)
+    path.write_bytes(path.read_text().replace(",", ";").replace(".", ",").encode("utf-16"))
+    table = read_participants(path, STUDY)
+    np.testing.assert_array_equal(table.values, plain.values)
+    assert (table.findings, table.sheet.decimal, table.sheet.delimiter) == ((), ",", ";")
+
+
+def test_a_workbook_stands_in_for_the_text_file_unless_both_are_there(tmp_path: Path) -> None:
+    path = people(tmp_path)
+    plain = read_participants(path, STUDY)
+    book = openpyxl.Workbook()
+    for row in (read_csv(path)[0], *(row.values() for row in read_csv(path))):
+        book.active.append([float(cell) if cell[:1].isdigit() else cell for cell in row])
+    book.save(path.with_suffix(".xlsx"))
+    assert "participants.csv and participants.xlsx" in fault(path).seen
+    path.unlink()
+    table = read_participants(path, STUDY)
+    assert (table.ids, table.findings, table.sheet.name) == (plain.ids, (), "participants.xlsx")
+    np.testing.assert_array_equal(table.values, plain.values)
+
+
 @pytest.mark.parametrize(
     ("content", "rule"),
     [
-        pytest.param("participant_id,frail\nMüller,1\n".encode("latin-1"), "encoding", id="latin-1"),
-        pytest.param("participant_id,frail\nP1,1\n".encode("utf-16"), "encoding", id="utf-16"),
         pytest.param(b'participant_id,frail\n"P1,1\nP2,0\n', "csv", id="open quote"),
-        pytest.param(b"participant_id;frail\nP1;1\n", "csv", id="semicolons"),
+        pytest.param(b"participant_id,frail\nP1,\0\n", "encoding", id="zero byte"),
+        pytest.param(b"", "empty", id="nothing"),
+        pytest.param(b"P1,1,70\nP2,0,61\n", "header", id="no header"),
     ],
 )
-def test_a_file_that_is_no_csv_in_utf_8_is_refused(tmp_path: Path, content: bytes, rule: str) -> None:
+def test_a_file_that_is_no_table_is_refused(tmp_path: Path, content: bytes, rule: str) -> None:
     path = tmp_path / "participants.csv"
     path.write_bytes(content)
     assert fault(path).rule == rule
 
 
-def test_an_empty_file_and_a_header_alone_are_refused(tmp_path: Path) -> None:
-    path = tmp_path / "participants.csv"
-    path.write_text("")
-    assert {f.rule for f in faults(path)} == {"column", "empty"}
-    finding = fault(write_csv(path, COLUMNS, []))
+def test_a_header_alone_is_refused(tmp_path: Path) -> None:
+    finding = fault(write_csv(tmp_path / "participants.csv", COLUMNS, []))
     assert (finding.rule, finding.seen, finding.remedy) == ("empty", "no rows", "fill the table")
 
 
@@ -255,57 +385,15 @@ def test_a_file_that_is_not_there_is_named_with_its_place(tmp_path: Path) -> Non
     assert fault(tmp_path / "participants.csv").rule == "absent"
 
 
-# ---- images.csv ------------------------------------------------------------------------------------------------------
-
-
-def test_images_are_read_with_their_row_and_an_empty_mask_is_none(tmp_path: Path) -> None:
-    rows, findings = read_images(image_table(tmp_path, [("b.dcm", " P1 ", "b.png"), ("a.png", "P0", "")]), ["P0", "P1"])
-    assert findings == ()
-    assert [(r.row, r.image, r.participant_id, r.mask) for r in rows] == [
-        (2, "b.dcm", "P1", "b.png"),
-        (3, "a.png", "P0", ""),
-    ]
-
-
-def test_an_image_of_somebody_who_is_in_no_other_table_is_left_out_and_listed(tmp_path: Path) -> None:
-    rows, findings = read_images(image_table(tmp_path, [("a.png", "P9", ""), ("b.png", "P1", "")]), ["P0", "P1"])
-    assert [r.image for r in rows] == ["b.png"]
-    (finding,) = findings
-    assert (finding.severity, finding.rule, finding.file) == ("warning", "one-table-only", "images.csv")
-    assert (finding.row, finding.field) == (2, "participant_id")
-    assert "add the person to participants.csv or correct the id" in finding.remedy
+# ---- people and images -----------------------------------------------------------------------------------------------
 
 
 def test_a_person_without_any_image_is_listed_with_the_row_in_the_other_table(tmp_path: Path) -> None:
     table = read_participants(people(tmp_path), STUDY)
-    rows, _ = read_images(image_table(tmp_path, [("a.png", "P0", ""), ("b.png", "P2", "")]), table.ids)
+    rows = [ImageRow(2, "a.png", "P0", ""), ImageRow(3, "b.png", "P2", "")]
     (finding,) = people_without_images(table, rows)
     assert (finding.severity, finding.rule, finding.file) == ("note", "one-table-only", "participants.csv")
     assert (finding.row, finding.field, finding.seen) == (3, "participant_id", "no row in images.csv")
-
-
-def test_an_image_given_twice_is_refused_with_both_rows(tmp_path: Path) -> None:
-    """The same image for two people would stand on both sides of a split."""
-    finding = image_fault(image_table(tmp_path, [("a.png", "P0", ""), ("a.png", "P1", "")]))
-    assert (finding.rule, finding.row, finding.field) == ("duplicate-image", 3, "image")
-    assert finding.seen == "the same image as row 2"
-
-
-def test_an_empty_image_cell_is_refused(tmp_path: Path) -> None:
-    finding = image_fault(image_table(tmp_path, [("", "P0", "m.png")]))
-    assert (finding.rule, finding.row, finding.field, finding.remedy) == ("path", 2, "image", "fill it in")
-
-
-@pytest.mark.parametrize("column", ["image", "participant_id"])
-def test_an_absent_column_of_images_is_refused(tmp_path: Path, column: str) -> None:
-    columns = [c for c in IMAGE_COLUMNS if c != column]
-    finding = image_fault(write_csv(tmp_path / "images.csv", columns, [("a", "b")]))
-    assert (finding.rule, finding.field, finding.seen) == ("column", column, "absent")
-
-
-def test_spaces_in_the_header_of_images_change_nothing(tmp_path: Path) -> None:
-    path = write_csv(tmp_path / "images.csv", [" image", "participant_id ", "mask"], [("a.png", "P0", "")])
-    assert read_images(path, ["P0"])[0][0].image == "a.png"
 
 
 # ---- errors ----------------------------------------------------------------------------------------------------------
