@@ -120,13 +120,13 @@ def measure(name: str, folder: Path, study: StudyConfig, pairs: int) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--images", type=int, default=120)
+    parser.add_argument("--images", type=int, default=160)
     parser.add_argument("--pairs", type=int, default=5)
     parser.add_argument("--width", type=int, default=640, help="of the tissue region, in pixels")
     arguments = parser.parse_args()
     study = load_study(STUDY)
     with TemporaryDirectory() as scratch:
-        made = make_cohort(Path(scratch, "cohort"), scale="tiny", seed=1, width_px=arguments.width, workers=2)
+        made = make_cohort(Path(scratch, "cohort"), scale="small", seed=1, width_px=arguments.width, workers=2)
         print(f"SYNTHETIC frames, tissue {arguments.width} pixels wide; throughput, median (range) of pairs")
         for kind in ("dicom grey", "dicom colour", "jpg"):
             folder = site_of(kind, made["shanghai"], Path(scratch, kind.replace(" ", "-")), arguments.images)
