@@ -82,6 +82,7 @@ def plain_loop(sites: list[Site], start: Parameters) -> np.ndarray:
     for site, reader in zip(sites, readers, strict=True):
         site.model.net.load_state_dict(sites[0].model.net.state_dict())
         predict(site.model.net, reader, site.split.train)  # as the threshold needs
+        predict(site.model.net, reader, site.split.test)  # as the sites' assessments need
     return mean.numpy()
 
 

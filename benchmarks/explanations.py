@@ -11,42 +11,24 @@ Grad-CAM has to pass was written down on seed 11, where its layers were looked a
 import argparse
 import tempfile
 import time
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from sarco_models.architectures import architecture
-from sarco_models.cohort import Cohort, HeldOut, TrainingPeople, everyone, open_cohort, pool, split
+from sarco_models.cohort import HeldOut, TrainingPeople, everyone, open_cohort, pool, split
 from sarco_models.config import StudyConfig, load_study
 from sarco_models.explain import feature_shap, modality_shapley
-from sarco_models.image_cache import CALIBRATION_FILE
-from sarco_models.images import Frame, read_calibrations, read_image
+from sarco_models.images import Frame
 from sarco_models.intervals import Estimate
-from sarco_models.masks import read_mask
 from sarco_models.metrics import auc_interval
-from sarco_models.preprocess import Pixels, model_input
-from sarco_models.saliency import ImagePath, forgetting, grad_cam
-from sarco_models.saliency_checks import (
-    Maps,
-    Regions,
-    blurred,
-    centre_maps,
-    deletion_curve,
-    energy_inside,
-    energy_lift,
-    enlarged,
-    is_empty,
-    mean_drop,
-    outline_band,
-    over_people,
-    random_maps,
-    rank_likeness,
-    structural_likeness,
-)
-from sarco_models.schema import IMAGES_FILE, design_columns, read_images
+from sarco_models.preprocess import model_input
+from sarco_models.saliency import ImagePath
+from sarco_models.saliency_checks import over_people
+from sarco_models.saliency_trial import ASKED, FEW, WRECKS, put_to_the_test
+from sarco_models.schema import design_columns
 from sarco_models.scores import Scores
 from sarco_models.shapley import by_class, magnitudes, shares_by_group, without_each
 from sarco_models.summaries import Moments, agreed_scaling
@@ -63,20 +45,15 @@ from sarco_models.training import (
 )
 from server.runs import start_model
 from simulation.anatomy import Subject
+from simulation.explained import views
 from simulation.phantom import render
 from simulation.synthetic import make_cohort
 
 PROJECT = Path(__file__).resolve().parent.parent
 SITES = ("shanghai", "sichuan", "zhongshan")
-CENTRAL_PARTICIPANTS, DELETED_PARTICIPANTS, SHAP_PARTICIPANTS, PHANTOMS = 99, 32, 40, 40
-EPOCHS, STEPS = 15, 4
-BAND_MM, BLUR_MM = 1.5, 2.5
-STRIDES, RIVALS = (32, 16, 8), ("random", "centre")
-BACKGROUND_AT_MOST, LIKENESS_AT_MOST = 0.05, 0.5
-ASKED = (
-    "muscle above its area", "blanked background below .05", "fascia above its area",
-    "deletion beats random and centre", "likeness to wrecks below .5",
-)  # fmt: skip
+CENTRAL_PARTICIPANTS, SHAP_PARTICIPANTS, PHANTOMS = 99, 40, 40
+EPOCHS = 15
+STRIDES = (32, 16, 8)
 CLASS_DIFFERENCE = {"thickness_mm": -2.3, "width_mm": -1.8, "infiltration": 0.11, "fascia": 0.17}
 """What sarcopenia changes in the phantoms (SCIENCE 2.4)."""
 
@@ -88,13 +65,15 @@ def shown(found: Estimate, sign: str = "") -> str:
 # --- a model ----------------------------------------------------------------------------------------------------------
 
 
-def fast_study(backbone: str, weights: str) -> StudyConfig:
+def fast_study(backbone: str, weights: str, size: int) -> StudyConfig:
     study = load_study(PROJECT / "configs" / "study.toml")
     norm = "frozen" if architecture(backbone).batch_norm else "none"
     model = study.model.model_copy(update={"backbone": backbone, "weights": weights, "norm": norm})
     training = study.training.model_copy(update={"learning_rate": 1e-3, "backbone_learning_rate": 3e-5})
     augmentation = study.augmentation.model_copy(update={"cached_views": 1})
-    return study.model_copy(update={"model": model, "training": training, "augmentation": augmentation})
+    image = study.image.model_copy(update={"size": size})
+    parts = {"model": model, "training": training, "augmentation": augmentation, "image": image}
+    return study.model_copy(update=parts)
 
 
 def trained(study: StudyConfig, people: TrainingPeople, seed: int) -> Reader:
@@ -147,137 +126,24 @@ def features(reader: Reader, people: HeldOut, training: TrainingPeople, seed: in
 # --- Grad-CAM ---------------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class Views:
-    """What the network sees of each person's first image, and where things are in it; (people, size, size)."""
-
-    pixels: Pixels
-    muscle: Regions
-    visible: Regions
-    fascia: Regions
-    labels: NDArray[np.bool_]
-
-    def first(self, n: int) -> "Views":
-        return Views(self.pixels[:n], self.muscle[:n], self.visible[:n], self.fascia[:n], self.labels[:n])
-
-    def __len__(self) -> int:
-        return len(self.pixels)
-
-
-def views(folder: Path, cohort: Cohort, study: StudyConfig) -> Views:
-    """Masks go through the same framing as their images."""
-    rows, _ = read_images(folder / IMAGES_FILE, cohort.ids)
-    calibrations = read_calibrations(folder / CALIBRATION_FILE) if (folder / CALIBRATION_FILE).exists() else {}
-    first = {row.participant_id: row for row in sorted(rows, key=lambda row: row.image, reverse=True)}
-    muscle, visible = [], []
-    for person in cohort.ids:
-        row = first[person]
-        frame = read_image(folder / row.image, calibrations.get(row.image), row.frame)
-        mask = read_mask(folder / row.mask, frame)
-        inside, white = (mask * 255).astype(np.uint8), np.full(mask.shape, 255, dtype=np.uint8)
-        muscle.append(model_input(replace(frame, pixels=inside), mask, study.image) >= 128)
-        visible.append(model_input(replace(frame, pixels=white), mask, study.image) > 0)
-    pixels = cohort.pixels[np.searchsorted(cohort.owner, np.arange(len(cohort)))]
-    seen, masks = np.array(visible), np.array(muscle)
-    assert not pixels[~seen].any(), "the background is blank"
-    band = outline_band(masks, BAND_MM * study.image.size / study.image.window_mm) & seen
-    return Views(pixels, masks, seen, band, cohort.labels == 1)
-
-
-def energy(name: str, maps: Maps, seen: Views, rng: np.random.Generator) -> list[bool]:
-    """Where the maps lie, and whether that is where they should."""
-    people, frame = np.arange(len(seen)), np.ones_like(seen.visible)
-    muscle = over_people(energy_inside(maps, seen.muscle), people, rng)
-    background = over_people(energy_inside(maps, ~seen.visible), people, rng)
-    lift = over_people(energy_lift(maps, seen.muscle, frame), people, rng)
-    fascia = {
-        group: over_people(energy_lift(maps, seen.fascia, seen.visible)[who], people[who], rng)
-        for group, who in by_class(seen.labels).items()
-    }
-    lifts = ", ".join(f"{group} {shown(found)}" for group, found in fascia.items())
-    print(
-        f"{name:9s} {int(is_empty(maps).sum())} empty; in the muscle {shown(muscle)}, lift {shown(lift)}; in the "
-        f"blanked background {shown(background)};\n          lift of the fascia band among what is visible: {lifts}"
-    )
-    return [lift.low > 1, background.high < BACKGROUND_AT_MOST, fascia["all"].low > 1]
-
-
-Falls = dict[str, dict[str, Scores]]
-"""Fill -> order -> (people,) mean fall of the logit."""
-
-
-def deletion(path: ImagePath, orders: dict[str, Maps], seen: Views, blur_px: float, rng: np.random.Generator) -> Falls:
-    people, falls = np.arange(len(seen)), {}
-    for name, fill in {"black": None, "blurred": blurred(seen.pixels, seen.visible, blur_px)}.items():
-        curves = {
-            order: deletion_curve(path.logits, seen.pixels, maps, seen.visible, rng, fill=fill, steps=STEPS)
-            for order, maps in orders.items()
-        }
-        falls[name] = {order: mean_drop(curve) for order, curve in curves.items()}
-        means = "; ".join(f"{order} {shown(over_people(fall, people, rng))}" for order, fall in falls[name].items())
-        print(f"{name:9s} {means}")
-    return falls
-
-
-def beats(falls: Falls, name: str, rng: np.random.Generator) -> bool:
-    """Whether deletion by the map costs more than by every order that has not seen it, with either fill."""
-    everywhere = True
-    for fill, fall in falls.items():
-        people = np.arange(len(fall[name]))
-        ahead = {rival: over_people(fall[name] - fall[rival], people, rng) for rival in RIVALS}
-        print(f"{name:9s} minus, {fill}: " + "; ".join(f"{rival} {shown(a, '+')}" for rival, a in ahead.items()))
-        everywhere &= all(a.low > 0 for a in ahead.values())
-    return everywhere
-
-
-def destroyed(reader: Reader, seen: Views, stride: int, rng: np.random.Generator) -> bool:
-    """Likeness of maps of the model and of its wrecks, layer by layer."""
-    size, people = seen.pixels.shape[1], np.arange(len(seen))
-    learned = ImagePath(reader.model, size, stride).maps(seen.pixels)
-    others = over_people(rank_likeness(learned, np.roll(learned, 1, axis=0)), people, rng)
-    line, maps = [], learned
-    for layers, wreck in forgetting(reader.model, torch.Generator().manual_seed(0)):
-        maps = ImagePath(wreck, size, stride).maps(seen.pixels)
-        values = rank_likeness(learned, maps)
-        line.append(f"{layers}: {np.nanmean(values):+.2f}" if np.isfinite(values).any() else f"{layers}: no map")
-    likeness = over_people(rank_likeness(learned, maps), people, rng)
-    ssim = over_people(structural_likeness(enlarged(learned, size), enlarged(maps, size)), people, rng)
-    print(
-        f"stride {stride:2d} Spearman after destroying layers {', '.join(line)}; all: {shown(likeness, '+')}, "
-        f"SSIM {shown(ssim)}; with another person's map {shown(others, '+')}"
-    )
-    return likeness.high < LIKENESS_AT_MOST
-
-
-def grad_cam_put_to_the_test(reader: Reader, folder: Path, cohort: Cohort, seed: int) -> None:
-    rng, image = np.random.default_rng(seed), reader.study.image
-    seen, size = views(folder, cohort, reader.study), image.size
-    few = seen.first(DELETED_PARTICIPANTS)
-    maps = {f"stride {stride:2d}": grad_cam(reader.model, seen.pixels, stride) for stride in STRIDES}
+def grad_cam_put_to_the_test(reader: Reader, folder: Path, people: HeldOut, seed: int) -> None:
+    """One image each of everybody, chosen by a hash; deletion and destroyed weights with the first few."""
+    image, seen = reader.study.image, views(folder, people, reader.study, len(people))
+    assert seen.fascia is not None, "the study has masks"
     visible, band = seen.visible.mean(), seen.fascia.sum() / seen.visible.sum()
-    cells = ", ".join(f"{stride * image.window_mm / size:.1f}" for stride in STRIDES)
     print(
-        f"\nGrad-CAM, n = {len(seen)}, one image a person, cells of {cells} mm; "
-        f"visible: {visible:.2f} of the frame, fascia band: {band:.2f} of that"
+        f"\nGrad-CAM, n = {len(seen)}, deletion and weights: {FEW}; visible: {visible:.2f} of the frame, fascia band: "
+        f"{band:.2f} of that; weights destroyed {WRECKS} times"
     )
-    passed = {name: energy(name, m, seen, rng) for name, m in maps.items()}
-    finest = {name: m[: len(few)] for name, m in maps.items()}
-    rivals = {
-        "random": random_maps(len(few), size // STRIDES[-1], size, rng),
-        "centre": centre_maps(few.visible),
-        "fascia first": few.fascia.astype(np.float32),
-    }
-    print(f"\ndeletion, n = {len(few)}: mean fall of the logit while pixels go in each order, replaced by the fill")
-    falls = deletion(ImagePath(reader.model, size), {**finest, **rivals}, few, BLUR_MM * size / image.window_mm, rng)
-    for name in maps:
-        passed[name].append(beats(falls, name, rng))
-    print(f"\ndestroyed weights, n = {len(few)}")
-    for name, stride in zip(maps, STRIDES, strict=True):
-        passed[name].append(destroyed(reader, few, stride, rng))
-    print()
-    for name, answers in passed.items():
-        said = "; ".join(f"{asked}: {'yes' if p else 'NO'}" for asked, p in zip(ASKED, answers, strict=True))
-        print(f"{name:9s} {said}")
+    for trial in put_to_the_test(reader.model, seen, STRIDES, np.random.default_rng(seed)):
+        print(f"\nstride {trial.stride}: {trial.empty} of {trial.people} maps are empty")
+        for name, check in trial.checks.items():
+            found = shown(check.found, "+") if check.found else "no map"
+            print(f"    {'yes' if check.passed else 'NO ':3s} {ASKED[name]:80s} {found}")
+        wrecks = "; ".join(shown(wreck, "+") for wreck in trial.wrecks)
+        print(f"    each wreck: {wrecks}")
+        print("    " + "; ".join(f"{name} {shown(found)}" for name, found in trial.beside.items()))
+        print("    " + trial.verdict(trial.stride * image.window_mm / image.size))
 
 
 # --- what the model really goes by ------------------------------------------------------------------------------------
@@ -315,10 +181,11 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[12])
     parser.add_argument("--backbone", default="convnext_atto")
     parser.add_argument("--weights", default="phantom")
+    parser.add_argument("--size", type=int, default=224, help="pixels along the image's side")
     parser.add_argument("--cohort", type=Path, help="keep the hospitals here, COHORT/SEED, and use them again")
     options = parser.parse_args()
     torch.set_num_threads(1)
-    study = fast_study(options.backbone, options.weights)
+    study = fast_study(options.backbone, options.weights, options.size)
     with tempfile.TemporaryDirectory() as scratch:
         for seed in options.seeds:
             begun, worked = time.perf_counter(), time.process_time()
@@ -330,12 +197,12 @@ def main() -> None:
             reader = trained(study, training, seed)
             found = auc_interval(predict(reader.model.net, reader, people), people.labels == 1)
             print(
-                f"SYNTHETIC, seed {seed}, {options.backbone}, {len(training)} training people; central: {len(people)} "
-                f"people, {int(people.labels.sum())} with sarcopenia, AUC {shown(found)}"
+                f"SYNTHETIC, seed {seed}, {options.backbone}, {options.size} pixels, {len(training)} training people; "
+                f"central: {len(people)} people, {int(people.labels.sum())} with sarcopenia, AUC {shown(found)}"
             )
             modalities(reader, people, training, seed)
             features(reader, people, training, seed)
-            grad_cam_put_to_the_test(reader, made["central"], cohorts["central"], seed)
+            grad_cam_put_to_the_test(reader, made["central"], people, seed)
             what_moves_the_logit(reader, seed)
             took, worked = time.perf_counter() - begun, time.process_time() - worked
             print(f"\n{took:.0f} s, of which {worked:.0f} s of this process's own work\n", flush=True)

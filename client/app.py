@@ -30,6 +30,7 @@ def make_app(site_of: SiteOf) -> ClientApp:
         app.query(action)(respond)
     app.train()(respond)
     app.evaluate()(respond)
+    app.evaluate("assess")(respond)
     return app
 
 

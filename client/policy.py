@@ -4,9 +4,9 @@ from typing import Literal
 
 from sarco_models.config import Config
 from sarco_models.errors import PolicyViolation
-from sarco_models.wire import Code, Evaluate, Request, Train
+from sarco_models.wire import Assess, Code, Evaluate, Request, Train
 
-Task = Literal["Describe", "Setup", "Train", "Evaluate"]
+Task = Literal["Describe", "Setup", "Train", "Evaluate", "Assess"]
 
 
 class Policy(Config):
@@ -17,14 +17,16 @@ class Policy(Config):
         tasks: requests that are answered at all.
         min_training_participants: with fewer people in training, nothing leaves.
         metrics: names of the metrics that may leave with a reply.
-        min_cell: sums and metrics over fewer people than this stay here.
+        min_cell: sums, metrics and counts of fewer people than this stay here.
+        share_assessment: whether test participants' AUC, calls and merged histogram may leave at all.
     """
 
     approved_studies: tuple[str, ...] = ()
-    tasks: tuple[Task, ...] = ("Describe", "Setup", "Train", "Evaluate")
+    tasks: tuple[Task, ...] = ("Describe", "Setup", "Train", "Evaluate", "Assess")
     min_training_participants: int = 10
     metrics: tuple[str, ...] = ("train_loss", "loss", "auc")
     min_cell: int = 3
+    share_assessment: bool = True
 
 
 class Refusal(PolicyViolation):
@@ -51,8 +53,17 @@ def check(request: Request, policy: Policy, rounds: int) -> None:
         raise Refusal(Code.TASK_NOT_ALLOWED, f"{type(request).__name__} is not among the allowed tasks {policy.tasks}")
     if isinstance(request, Train) and not 1 <= request.round <= rounds:
         raise Refusal(Code.BAD_REQUEST, f"round {request.round} is not one of the study's {rounds}")
-    if isinstance(request, Evaluate) and request.round != rounds:
+    if isinstance(request, Evaluate | Assess) and request.round != rounds:
         raise Refusal(Code.BAD_REQUEST, f"evaluation belongs after round {rounds}, not {request.round}")
+    if isinstance(request, Assess):
+        _check_assessment(request, policy)
+
+
+def _check_assessment(request: Assess, policy: Policy) -> None:
+    if not policy.share_assessment:
+        raise Refusal(Code.TASK_NOT_ALLOWED, "share_assessment = false: nothing of the test participants leaves")
+    if not 0.0 <= request.threshold <= 1.0:
+        raise Refusal(Code.BAD_REQUEST, f"a threshold of {request.threshold}; it is of a probability, 0 to 1")
 
 
 def check_people(*, training: int, positive: int, policy: Policy, required: int) -> None:

@@ -7,16 +7,19 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from client.policy import Refusal, check, check_people
 from client.workspace import Site
 from sarco_models.calibration import correct_prior
 from sarco_models.cohort import People
-from sarco_models.decisions import ScoreHistogram
 from sarco_models.errors import DataError, ProtocolError, UndefinedMetric
+from sarco_models.histograms import MergedHistogram, ScoreHistogram
 from sarco_models.metrics import auc
 from sarco_models.parameters import Parameters
 from sarco_models.schema import design_columns
+from sarco_models.scores import ParticipantScores
+from sarco_models.site_evaluation import SiteEvaluation
 from sarco_models.summaries import Moments
 from sarco_models.training import (
     Loss,
@@ -32,6 +35,8 @@ from sarco_models.training import (
     warmup_cosine,
 )
 from sarco_models.wire import (
+    Assess,
+    Assessed,
     Code,
     Describe,
     Described,
@@ -97,6 +102,8 @@ def _work(site: Site, request: Request) -> Reply:
             return train(site, request)
         case Evaluate():
             return evaluate(site, request)
+        case Assess():
+            return assess(site, request)
 
 
 def describe(site: Site) -> Described:
@@ -158,14 +165,47 @@ def evaluate(site: Site, request: Evaluate) -> Evaluated:
     reader = _reader(site, request.setup)
     site.receive(request)
     people = site.split.train
-    logits = predict(site.model.net, reader, people)
-    if site.study.training.balance_classes:
-        logits = correct_prior(logits, request.prevalence)
-    histogram = ScoreHistogram.of(
-        1 / (1 + np.exp(-logits)), people.labels == 1, num_bins=site.study.evaluation.histogram_bins
-    )
+    probability = _probability(site, reader, people, request.prevalence)
+    counts = ScoreHistogram.of(probability, people.labels == 1, num_bins=site.study.evaluation.histogram_bins)
+    histogram = None
+    try:
+        histogram = MergedHistogram.of(counts, site.policy.min_cell)
+    except UndefinedMetric as error:
+        log.warning("no histogram of training participants leaves: %s", error)
     metrics = _allowed(site, _validation_metrics(site, reader))
     return Evaluated(site.name, request.round, len(people), metrics, histogram)
+
+
+def assess(site: Site, request: Assess) -> Assessed:
+    """Score the released model on the test participants, once in a study: two thresholds would tell who is between."""
+    reader = _reader(site, request.setup)
+    if not site.first_assessment(request):
+        raise Refusal(
+            Code.ALREADY_ASSESSED,
+            "another model or threshold of this study was assessed here before (state/assessed-*)",
+        )
+    site.receive(request)
+    people = site.split.test
+    probability = _probability(site, reader, people, request.prevalence)
+    # Members, not identifiers: hospitals that are pooled may both have a participant 7.
+    scores = ParticipantScores(tuple(str(m) for m in people.members), probability, people.labels == 1)
+    try:
+        evaluation = SiteEvaluation.of(
+            scores,
+            request.threshold,
+            min_cell=site.policy.min_cell,
+            num_bins=site.study.evaluation.histogram_bins,
+        )
+    except UndefinedMetric as error:
+        raise Refusal(Code.TOO_FEW_PARTICIPANTS, str(error)) from None
+    return Assessed(site.name, evaluation)
+
+
+def _probability(site: Site, reader: Reader, people: People, prevalence: float) -> NDArray[np.float64]:
+    logits = predict(site.model.net, reader, people)
+    if site.study.training.balance_classes:
+        logits = correct_prior(logits, prevalence)
+    return np.asarray(1 / (1 + np.exp(-logits)))
 
 
 def _reader(site: Site, setup: str) -> Reader:

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from functools import cached_property
 from pathlib import Path
 
 import numpy as np
+import torch
 from pydantic import Field, field_validator
 from torch import Tensor
 
 from client.policy import Policy
 from sarco_models.cohort import Split, open_cohort, split
 from sarco_models.config import Config, Name, StudyConfig, load_config, load_study
+from sarco_models.devices import Device, choose
 from sarco_models.errors import ConfigError, WeightsError
 from sarco_models.fusion import Model, build_model, fixed_tensors
 from sarco_models.image_cache import Progress
@@ -22,10 +25,12 @@ from sarco_models.images import Template
 from sarco_models.parameters import Manifest, Parameters, local_tensors, trained_tensors
 from sarco_models.summaries import Moments, agreed_scaling
 from sarco_models.training import Reader
-from sarco_models.wire import Evaluate, Setup, Train
+from sarco_models.wire import Assess, Evaluate, Setup, Train
+
+log = logging.getLogger(__name__)
 
 _KEPT_NORMS = 4
-"""Rounds whose batch norms a hospital keeps: a coordinator that was killed repeats two at most."""
+"""Rounds whose own norms a hospital keeps: a coordinator that was killed repeats two at most."""
 
 
 class SiteConfig(Config):
@@ -38,6 +43,7 @@ class SiteConfig(Config):
     state: str = "state"
     label_rule: Name
     threads: int = 1
+    device: Device = Field(default="auto", description="Where models compute; auto: on a GPU where there is one.")
     policy: Policy = Policy()
     templates: tuple[Template, ...] = Field(
         default=(), description="One per device and screen: where the tissue is on frames that do not say it."
@@ -70,6 +76,7 @@ class Site:
         split: training, validation and test participants.
         state: folder for what must outlive a process.
         threads: processor threads of one training.
+        device: where models compute.
     """
 
     name: str
@@ -79,12 +86,13 @@ class Site:
     split: Split
     state: Path
     threads: int = 1
+    device: torch.device = field(default_factory=lambda: choose("auto"))
     _ready: tuple[str, Reader] | None = None
 
     @cached_property
     def model(self) -> Model:
         """The study's network; its weights always come from the coordinator."""
-        return build_model(self.study, weights="none")
+        return build_model(self.study, weights="none").to(self.device)
 
     @cached_property
     def tensors(self) -> dict[str, Tensor]:
@@ -93,11 +101,11 @@ class Site:
 
     @cached_property
     def norms(self) -> dict[str, Tensor]:
-        """What training changes and never leaves: batch norms, by name, where the study keeps them local."""
+        """What training changes and never leaves: norms, by name, where the study keeps them local."""
         return local_tensors(self.model.net)
 
-    def receive(self, request: Train | Evaluate) -> None:
-        """Put the model together: what came down, and this hospital's own batch norms as they were at that time.
+    def receive(self, request: Train | Evaluate | Assess) -> None:
+        """Put the model together: what came down, and this hospital's own norms as they were at that time.
 
         They are kept by round, so that a round that is repeated after a crash is the same round.
         """
@@ -108,13 +116,22 @@ class Site:
             Parameters.load(path, Manifest.of(self.norms)).load_into(self.norms)
 
     def keep_norms(self, request: Train) -> None:
-        """Store this hospital's batch norms as a round has left them; those of later rounds are of another run."""
+        """Store this hospital's norms as a round has left them; those of later rounds are of another run."""
         if self.norms:
             Parameters.pack(self.norms).save(_norms_file(self.state, request.setup, request.round))
             kept = {_round_of(path): path for path in _norms_files(self.state, request.setup)}
             past = sorted(round_ for round_ in kept if 0 < round_ <= request.round)
             for round_ in {*kept} - {0, *past[-_KEPT_NORMS:]}:
                 kept[round_].unlink()
+
+    def first_assessment(self, request: Assess) -> bool:
+        """Whether this is the first assessment of the study here, or the same one again, as after a crash."""
+        words = json.dumps([request.setup, request.prevalence, request.threshold, request.parameters.digest])
+        path = self.state / f"assessed-{request.study}.txt"
+        if not path.is_file():
+            path.with_suffix(".partial").write_text(words, encoding="utf-8")
+            path.with_suffix(".partial").rename(path)
+        return path.read_text(encoding="utf-8") == words
 
     def keep(self, setup: Setup) -> None:
         """Store a setup, so that this process and any later one can use it."""
@@ -158,14 +175,14 @@ class Site:
 
 
 def norms_file(state: Path, setup: str, round_: int) -> Path:
-    """File of a hospital's own batch norms as they were after this round; it may not have taken part in the last ones.
+    """File of a hospital's own norms as they were after this round; it may not have taken part in the last ones.
 
     Raises:
         WeightsError: the setup was never sent here.
     """
     found = [path for path in _norms_files(state, setup) if _round_of(path) <= round_]
     if not found:
-        raise WeightsError(f"{state}: holds no batch norms of setup {setup[:12]}: let the coordinator send it again")
+        raise WeightsError(f"{state}: holds no norms of setup {setup[:12]}: let the coordinator send it again")
     return max(found, key=_round_of)
 
 
@@ -195,14 +212,19 @@ def open_site(path: Path, progress: Progress | None = None) -> Site:
             f"{path}: label_rule = {config.label_rule!r}; the study asks for {study.label.rule!r} and does not allow "
             "mixed rules: label your participants by the study's rule, or ask the coordinator for allow_mixed_rules"
         )
+    device = choose(config.device)
     place, cache = path.parent / config.data, path.parent / config.cache
     cohort = open_cohort(place, study, cache, progress, name=config.name, templates=config.templates)
+    parts = split(cohort, study.split, study.training.seed)
+    for told in parts.cohort.findings[len(cohort.findings) :]:
+        log.info("%s", told)
     return Site(
         name=config.name,
         study=study,
         label_rule=config.label_rule,
         policy=config.policy,
-        split=split(cohort, study.split, study.training.seed),
+        split=parts,
         state=path.parent / config.state,
         threads=config.threads,
+        device=device,
     )

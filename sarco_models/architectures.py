@@ -92,17 +92,38 @@ def architecture(name: str) -> Architecture:
     return found
 
 
+SHIPPED_WEIGHTS = ("convnext_atto",)
+"""Networks whose weights, trained on rendered phantoms, come with this project: ``weights = "phantom"``."""
+
+
 def check_weights(name: str, weights: str) -> None:
-    """Raise ValueError where timm has no weights for this network and is asked for them."""
+    """Raise ValueError where weights are asked for that neither timm nor this project has for the network."""
     if weights == "timm" and not architecture(name).timm_weights:
         raise ValueError(f'timm has no weights for {name}: name a safetensors file, or write "none"')
+    if weights == "phantom" and name not in SHIPPED_WEIGHTS:
+        raise ValueError(
+            f"no weights of {name} are shipped, only of {', '.join(SHIPPED_WEIGHTS)}: make them with "
+            f"`sarco-lab pretrain --backbone {name} --out FILE` and name the file, or write "
+            + ('"timm"' if architecture(name).timm_weights else '"none"')
+        )
 
 
 def check_norm(name: str, norm: Norm, trainable: Trainable, weights: str) -> None:
-    """Raise ValueError where the treatment of batch norms does not fit the network, what trains of it, or its start."""
+    """Raise ValueError where the treatment of norms does not fit the network, what trains of it, or its start.
+
+    Layer norms, which see one image at a time, travel as everything else does (``none``) or stay at their hospital
+    (``local``): FedBN-style, since Li et al. (2021) is about batch norms.
+    """
     if not architecture(name).batch_norm:
-        if norm != "none":
-            raise ValueError(f"{name} has no batch norm, so there is nothing to replace: remove this key")
+        if norm in ("frozen", "group"):
+            raise ValueError(
+                f"{name} has no batch norm, so there is nothing to freeze or replace: remove this key, or write "
+                '"local" to keep the layer norms of each hospital there'
+            )
+        if norm == "local" and trainable == "head":
+            raise ValueError(
+                f'with trainable = "head" no layer norm of {name} is trained, so there is none to keep: remove this key'
+            )
         return
     if norm == "none":
         raise ValueError(
@@ -126,15 +147,11 @@ def check_image_size(name: str, size: int, norm: Norm) -> None:
             f"image.size = {size}: the windows of {name} tile an image whose side is a multiple of {STRIDE}, at least "
             f"{2 * STRIDE}: write {fitting}"
         )
-    least = STRIDE + 1 if norm == "local" else STRIDE
+    batches = norm == "local" and architecture(name).batch_norm
+    alone = ", and a batch norm in training needs more than the one pixel that is left" if batches else ""
+    least = STRIDE + batches
     if size < least:
-        raise ValueError(
-            f"image.size = {size}: {name} halves an image five times{_alone(norm)}: write at least {least}"
-        )
-
-
-def _alone(norm: Norm) -> str:
-    return ", and a batch norm in training needs more than the one pixel that is left" if norm == "local" else ""
+        raise ValueError(f"image.size = {size}: {name} halves an image five times{alone}: write at least {least}")
 
 
 def check_private(name: str, norm: Norm, trainable: Trainable) -> None:
@@ -148,7 +165,7 @@ def check_private(name: str, norm: Norm, trainable: Trainable) -> None:
             f'trainable = "all": {name} cannot be trained as a whole with differential privacy, because its windows '
             'share one batch axis with the participants: write trainable = "last_stage" or "head", or take a ConvNeXt'
         )
-    if norm == "local":
+    if norm == "local" and architecture(name).batch_norm:
         raise ValueError(
             'norm = "local": batch statistics mix participants and are kept without noise: write norm = "frozen" or '
             '"group"'

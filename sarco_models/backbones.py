@@ -2,6 +2,11 @@
 
 Statistics of private images never travel: a batch norm that is frozen, or replaced by a group norm, has none of the
 images that it is trained on; one that lives on (``norm = "local"``) is a part of the model that stays at its site.
+
+A ConvNeXt and a Swin have layer norms, which know no batch and keep no statistics. With ``norm = "local"`` their affine
+parts stay as well, where they train: FedBN-style, for Li et al. (2021) is about batch norms, whose statistics are half
+of the method. What else is called a norm travels: the global response norm of ConvNeXt V2 (Woo et al. 2023) makes
+channels compete inside a block, begins as the identity and does not centre or scale what the next layer reads.
 """
 
 import math
@@ -14,6 +19,7 @@ import timm
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
+from timm.layers.norm import RmsNorm, RmsNorm2d, SimpleNorm, SimpleNorm2d
 from torch import Tensor, nn
 from torch.nn.functional import batch_norm, grid_sample
 from torch.nn.modules.batchnorm import _BatchNorm
@@ -29,6 +35,7 @@ from sarco_models.architectures import (
     check_weights,
 )
 from sarco_models.errors import ConfigError, WeightsError
+from sarco_models.parameters import keep_at_site
 
 PHANTOM_WEIGHTS = Path(__file__).parent / "weights"
 """Backbones trained on rendered phantoms by ``sarco-lab pretrain``; one file per backbone, half precision."""
@@ -101,7 +108,8 @@ def build_backbone(
             32nd of the image's; ``head``: nothing of the backbone.
         weights: ``none`` (random), ``timm`` (ImageNet, downloaded by timm), ``phantom`` (shipped) or a safetensors
             file under timm's names, of this project or as published for colour images.
-        norm: what becomes of the batch norms that train; those of the frozen part are always constants.
+        norm: what becomes of the batch norms that train, and whether layer norms that train stay at their site; those
+            of the frozen part are always constants.
         image_size: pixels along the image's side. The windows of a Swin are an eighth of the first grid, at any size:
             they see the same part of the scene, and tile every stage without padding.
 
@@ -169,11 +177,17 @@ def _numbered(name: str, stages: nn.Sequential) -> list[tuple[str, nn.Module]]:
 _LAYERS: dict[Family, Callable[[Any], _Layers]] = {"convnext": _convnext, "efficientnet": _efficientnet, "swin": _swin}
 
 
-# ---- batch norms -----------------------------------------------------------------------------------------------------
+# ---- norms -----------------------------------------------------------------------------------------------------------
+
+
+_LAYER_NORMS = (nn.LayerNorm, RmsNorm, RmsNorm2d, SimpleNorm, SimpleNorm2d)
+"""Of ConvNeXt and Swin in timm; its own LayerNorm2d is an ``nn.LayerNorm``."""
 
 
 def _with_norms(layer: nn.Module, norm: Norm) -> nn.Module:
-    """The layer with every batch norm in it frozen, replaced by a group norm, or as it is."""
+    """The layer with every batch norm in it frozen, replaced by a group norm, or as it is; layer norms told to stay."""
+    if isinstance(layer, _LAYER_NORMS) and norm == "local":
+        keep_at_site(layer)
     if isinstance(layer, _BatchNorm):
         return _FixedNorm(layer) if norm == "frozen" else _group_norm(layer) if norm == "group" else layer
     for name, child in list(layer.named_children()):

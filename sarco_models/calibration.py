@@ -158,7 +158,7 @@ def recalibrate(logits: Scores, labels: Labels) -> Recalibration:
     positives, negatives = int(labels.sum()), int((~labels).sum())
     if not positives or not negatives or np.ptp(logits) < 1e-9:
         raise UndefinedMetric(
-            f"{positives} participants with and {negatives} without sarcopenia, logits {np.ptp(logits):.2g} apart: "
+            f"{positives} participants with and {negatives} without the condition, logits {np.ptp(logits):.2g} apart: "
             "recalibration needs both classes and different logits"
         )
     targets = np.where(labels, (positives + 1.0) / (positives + 2.0), 1.0 / (negatives + 2.0))

@@ -7,17 +7,18 @@ fitted on (:class:`TrainingPeople`) and what may only be scored (:class:`HeldOut
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sarco_models.config import IMAGE, SplitConfig, StudyConfig
-from sarco_models.errors import Finding
+from sarco_models.config import IMAGE, IntensityConfig, SplitConfig, StudyConfig
+from sarco_models.errors import ConfigError, Finding
 from sarco_models.image_cache import Compute, ImageCache, Progress, Stack, kept_part, open_images
 from sarco_models.images import Template
+from sarco_models.intensity import calibration_people, grey_tables
 from sarco_models.schema import (
     IMAGES_FILE,
     PARTICIPANTS_FILE,
@@ -41,6 +42,8 @@ class Cohort:
         devices: device of each image.
         caches: one per site.
         findings: warnings and notes.
+        intensity: the study's: what becomes of the grey levels of each device, once it is known who may be measured.
+        calibration: the study's share of participants who are measured, where nobody is trained on.
     """
 
     sites: tuple[str, ...]
@@ -51,6 +54,8 @@ class Cohort:
     devices: tuple[str, ...]
     caches: tuple[ImageCache, ...]
     findings: tuple[Finding, ...]
+    intensity: IntensityConfig = field(default_factory=IntensityConfig)
+    calibration: float = 0.0
 
     def __len__(self) -> int:
         """Number of participants."""
@@ -58,8 +63,8 @@ class Cohort:
 
     @property
     def pixels(self) -> Stack:
-        """(images, size, size) uint8."""
-        return Stack(tuple(c.pixels for c in self.caches))
+        """(images, size, size) uint8, through the grey tables of their devices: what everybody looks at."""
+        return Stack(tuple(c.pixels for c in self.caches), tuple(c.tables for c in self.caches))
 
     def images_of(self, members: NDArray[np.int64]) -> NDArray[np.int64]:
         """Images of these participants, ascending."""
@@ -140,24 +145,93 @@ def split(cohort: Cohort, cfg: SplitConfig, seed: int) -> Split:
     """Split participants per site and class.
 
     People are ordered by a hash of seed, site and identifier, so that a split does not depend on the order of the file
-    and a person who is added moves nobody but those at the border.
+    and a person who is added moves nobody but those at the border. With ``cfg.use`` a smaller group of training
+    participants is part of every larger one; who lacks a feature leaves ``cfg.complete_cases`` after the split. Grey
+    levels of devices are measured on the training participants.
+
+    Raises:
+        ConfigError: fewer participants of a class at a site than folds.
     """
     parts: tuple[list[int], list[int], list[int]] = ([], [], [])
     for site in dict.fromkeys(cohort.sites):
         for label in (0, 1):
             people = [i for i in range(len(cohort)) if cohort.sites[i] == site and cohort.labels[i] == label]
-            people.sort(key=lambda i: hashlib.sha256(f"{seed}|{site}|{cohort.ids[i]}".encode()).digest())
-            first = round(cfg.train * len(people))
-            second = first + round(cfg.validation * len(people))
-            for part, chosen in zip(parts, (people[:first], people[first:second], people[second:]), strict=True):
+            people.sort(key=lambda i: _order(f"{seed}|{site}|{cohort.ids[i]}"))
+            if len(people) < cfg.folds:
+                way_out = f"write folds = {len(people)} or fewer" if len(people) > 1 else "leave this site out"
+                raise ConfigError(
+                    f"split.folds = {cfg.folds}: {site} has {len(people)} participants {('without', 'with')[label]} "
+                    f"the condition, and every fold needs one: {way_out}"
+                )
+            divided = _fold(people, cohort, cfg, f"{seed}|{site}") if cfg.folds else _shares(people, cfg)
+            train, validation, test = divided
+            if cfg.use < 1 and train:
+                train = train[: max(1, round(cfg.use * len(train)))]
+            for part, chosen in zip(parts, (train, validation, test), strict=True):
                 part.extend(chosen)
-    train, validation, test = (np.array(sorted(p), dtype=np.int64) for p in parts)
-    return Split(TrainingPeople(cohort, train), HeldOut(cohort, validation), HeldOut(cohort, test))
+    if cfg.complete_cases:
+        complete = set(np.flatnonzero(~np.isnan(cohort.table).any(axis=1)))
+        parts = tuple([i for i in part if i in complete] for part in parts)  # type: ignore[assignment]
+    train_, validation_, test_ = (np.array(sorted(p), dtype=np.int64) for p in parts)
+    cohort = _alike(cohort, cohort.images_of(train_))
+    return Split(TrainingPeople(cohort, train_), HeldOut(cohort, validation_), HeldOut(cohort, test_))
+
+
+_Parts = tuple[list[int], list[int], list[int]]
+
+
+def _order(words: str) -> bytes:
+    return hashlib.sha256(words.encode()).digest()
+
+
+def _shares(people: list[int], cfg: SplitConfig) -> _Parts:
+    first = round(cfg.train * len(people))
+    second = first + round(cfg.validation * len(people))
+    return people[:first], people[first:second], people[second:]
+
+
+def _fold(people: list[int], cohort: Cohort, cfg: SplitConfig, words: str) -> _Parts:
+    """One fold is held out; who validates is drawn anew for each, so that no few people are the scale of all folds."""
+    test = people[cfg.fold :: cfg.folds]
+    others = [i for i in people if i not in set(test)]
+    others.sort(key=lambda i: _order(f"{words}|{cfg.fold}|{cohort.ids[i]}"))
+    inner = round(cfg.validation * len(others))
+    return others[inner:], others[:inner], test
 
 
 def everyone(cohort: Cohort) -> HeldOut:
-    """All participants as people who may only be scored: a central or external test cohort."""
-    return HeldOut(cohort, np.arange(len(cohort), dtype=np.int64))
+    """People who may only be scored: a central or external test cohort, without its calibration share.
+
+    Grey levels of devices are measured on that share. It is left out whether they are measured or not, so that scores
+    with and without are of the same people.
+
+    Raises:
+        ConfigError: grey levels are to be measured, and nobody is there to measure them on.
+    """
+    measured = calibration_people(cohort.sites, cohort.ids, cohort.calibration)
+    if cohort.intensity.standardize == "device" and cohort.caches and not len(measured):
+        raise ConfigError(
+            f"split.calibration = {cohort.calibration:g}: intensity.standardize = 'device' measures the grey levels of "
+            f"a cohort that is only scored ({len(cohort)} participants of {cohort.sites[0]}) on people who are not: "
+            "write split.calibration = 0.2, or standardize = 'none'"
+        )
+    others = np.setdiff1d(np.arange(len(cohort), dtype=np.int64), measured)
+    return HeldOut(_alike(cohort, cohort.images_of(measured)), others)
+
+
+def _alike(cohort: Cohort, measured: NDArray[np.int64]) -> Cohort:
+    """The cohort as it looks once each site's devices are measured on these images, where the study asks for it."""
+    if cohort.intensity.standardize == "none":
+        return cohort
+    caches, notes, start = [], list(cohort.findings), 0
+    for cache in cohort.caches:
+        end = start + len(cache.pixels)
+        here = measured[(measured >= start) & (measured < end)] - start
+        tables, told = grey_tables(cache, cohort.owner[start:end], here, cohort.intensity)
+        caches.append(replace(cache, tables=tables))
+        notes += told
+        start = end
+    return replace(cohort, caches=tuple(caches), findings=tuple(notes))
 
 
 def pool(splits: Sequence[Split]) -> Split:
@@ -173,6 +247,8 @@ def pool(splits: Sequence[Split]) -> Split:
         devices=sum((c.devices for c in cohorts), ()),
         caches=sum((c.caches for c in cohorts), ()),
         findings=sum((c.findings for c in cohorts), ()),
+        intensity=cohorts[0].intensity,
+        calibration=cohorts[0].calibration,
     )
 
     def joint(part: Literal["train", "validation", "test"]) -> NDArray[np.int64]:
@@ -209,18 +285,20 @@ def open_cohort(  # noqa: PLR0913 - two of them are options
     name = name or folder.resolve().name
     table = read_participants(folder / PARTICIPANTS_FILE, study)
     if not study.uses_images:
-        return _assemble(name, table, np.zeros(0, dtype=np.int64), None)
+        return _assemble(name, table, np.zeros(0, dtype=np.int64), None, study)
     rows, findings = read_images(folder / IMAGES_FILE, table.ids)
     position = {participant_id: i for i, participant_id in enumerate(table.ids)}
     findings += people_without_images(table, rows)
     rows = tuple(sorted(rows, key=lambda row: (position[row.participant_id], row.image, row.frame or 0)))
     images = open_images(folder, study, rows, cache, progress, templates=templates)
     owner = np.array([position[rows[r].participant_id] for r in images.rows], dtype=np.int64)
-    cohort = _assemble(name, replace(table, findings=table.findings + findings), owner, images)
+    cohort = _assemble(name, replace(table, findings=table.findings + findings), owner, images, study)
     return _without_unseen(cohort) if set(study.model.modalities) == {IMAGE} else cohort
 
 
-def _assemble(name: str, table: ParticipantTable, owner: NDArray[np.int64], images: ImageCache | None) -> Cohort:
+def _assemble(
+    name: str, table: ParticipantTable, owner: NDArray[np.int64], images: ImageCache | None, study: StudyConfig
+) -> Cohort:
     return Cohort(
         sites=(name,) * len(table.ids),
         ids=table.ids,
@@ -230,6 +308,8 @@ def _assemble(name: str, table: ParticipantTable, owner: NDArray[np.int64], imag
         devices=images.devices if images else (),
         caches=(images,) if images else (),
         findings=table.findings + (images.findings if images else ()),
+        intensity=study.intensity,
+        calibration=study.split.calibration,
     )
 
 

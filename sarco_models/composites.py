@@ -86,7 +86,7 @@ class Composites:
 
     Attributes:
         image: (people, width) image features, mean over the person's images, or what stands for none; no columns in a
-            study of tables.
+            study of tables. Kept where the network computes; all else is the processor's.
         seen: (people,) who has an image.
         table: (people, columns) scaled values.
         given: (people, columns) which of them were there.
@@ -140,7 +140,7 @@ class Composites:
             found = [
                 self._logits({part: torch.from_numpy(who[chunk]) for part, who in whose.items()}) for chunk in chunks
             ]
-        return torch.cat(found).double().numpy()
+        return torch.cat(found).cpu().double().numpy()
 
     def _logits(self, whose: Mapping[str, Tensor]) -> Tensor:
         """The output layer is linear: the mean of a person's image features has the mean of their logits."""
@@ -152,10 +152,11 @@ class Composites:
             table[:, own], given[:, own] = self.table[whose[part]][:, own], self.given[whose[part]][:, own]
         tables = {branch: table[:, list(columns)] for branch, columns in self.branches.items()}
         present = {branch: given[:, list(columns)].any(dim=1) for branch, columns in self.branches.items()}
+        rows = Inputs(None, tables, present).to(self.image.device)
         features = [
-            self.image[whose[IMAGE]]
+            self.image[whose[IMAGE].to(self.image.device)]
             if name == IMAGE
-            else self.net.features(name, Inputs(None, tables, present), present[name])
+            else self.net.features(name, rows, rows.present[name])
             for name in self.net.branches
         ]
         logits: Tensor = self.net.output(torch.cat(features, dim=1))
@@ -165,7 +166,7 @@ class Composites:
 def _encoded(reader: Reader, people: People) -> tuple[Tensor, Tensor]:
     """(people, width) mean image features, and (people,) who has an image."""
     if not reader.study.uses_images:
-        return torch.zeros(len(people), 0), torch.zeros(len(people), dtype=torch.bool)
+        return torch.zeros(len(people), 0, device=reader.model.device), torch.zeros(len(people), dtype=torch.bool)
     net = reader.model.net.eval()
     features, seen = [], []
     with torch.no_grad():
@@ -173,5 +174,5 @@ def _encoded(reader: Reader, people: People) -> tuple[Tensor, Tensor]:
             present = batch.inputs.present[IMAGE]
             rows = torch.bincount(batch.owner, minlength=len(batch.labels))
             features.append(torch.segment_reduce(net.features(IMAGE, batch.inputs, present), "mean", lengths=rows))
-            seen.append(present[rows.cumsum(0) - rows])  # at each person's first row
+            seen.append(present[rows.cumsum(0) - rows].cpu())  # at each person's first row
     return torch.cat(features), torch.cat(seen)

@@ -8,7 +8,7 @@ The folds' values are no independent sample (every two share most of their train
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -68,9 +68,35 @@ def pooled(folds: Sequence[Fold]) -> ParticipantScores:
     Raises:
         UndefinedMetric: somebody is tested in two folds, or the reference people are all of one class.
     """
-    reference = np.concatenate([fold.standardized(fold.reference.scores) for fold in folds])
-    rule = recalibrate(reference, np.concatenate([fold.reference.labels for fold in folds]))
+    rule = common_scale(folds)
     return ParticipantScores.joined([fold.test.mapped(fold.standardized).mapped(rule) for fold in folds])
+
+
+def common_scale(folds: Sequence[Fold]) -> Callable[[Scores], Scores]:
+    """The one logistic recalibration of all folds: standardised logits to probabilities. Raises as :func:`pooled`."""
+    reference = np.concatenate([fold.standardized(fold.reference.scores) for fold in folds])
+    return recalibrate(reference, np.concatenate([fold.reference.labels for fold in folds]))
+
+
+def ensemble(folds: Sequence[Fold], others: Sequence[ParticipantScores]) -> ParticipantScores:
+    """The frozen model of a cross-validation: people of no fold, scored by every fold's model on the common scale.
+
+    Args:
+        folds: all of them.
+        others: the same people for each fold, with the logits of its model.
+
+    Returns:
+        The mean of the folds' probabilities.
+
+    Raises:
+        UndefinedMetric: as :func:`pooled`, or the folds scored different people.
+    """
+    rule = common_scale(folds)
+    first = others[0]
+    scored = [
+        first.same_people(each).mapped(fold.standardized).mapped(rule) for fold, each in zip(folds, others, strict=True)
+    ]
+    return replace(first, scores=np.mean([each.scores for each in scored], axis=0))
 
 
 def over_folds(folds: Sequence[ParticipantScores], statistic: Callable[[Scores, Labels], float]) -> FoldSummary:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from sarco_models.backbones import build_backbone
 from sarco_models.config import IMAGE, StudyConfig
+from sarco_models.devices import device_of
 from sarco_models.parameters import all_tensors, local_tensors, trained_tensors
 from sarco_models.schema import Column, design_columns
 
@@ -30,6 +31,11 @@ class Inputs:
     image: Tensor | None
     tables: Mapping[str, Tensor]
     present: Mapping[str, Tensor]
+
+    def to(self, device: torch.device) -> "Inputs":
+        """The same rows on another device."""
+        moved = ({name: t.to(device) for name, t in each.items()} for each in (self.tables, self.present))
+        return Inputs(None if self.image is None else self.image.to(device), *moved)
 
 
 class TableBranch(nn.Module):
@@ -82,7 +88,8 @@ class FusionNet(nn.Module):
         if not self.modality_dropout:
             return present
         stacked = torch.stack([present[name] for name in self.branches])
-        kept = stacked & (torch.rand(stacked.shape) >= self.modality_dropout)
+        # Drawn by the processor, whatever computes: the same people are denied the same modality.
+        kept = stacked & (torch.rand(stacked.shape).to(stacked.device) >= self.modality_dropout)
         kept = torch.where(kept.any(dim=0), kept, stacked)
         return dict(zip(self.branches, kept, strict=True))
 
@@ -100,6 +107,18 @@ class Model:
     frozen: nn.Module | None
     net: FusionNet
     table_columns: Mapping[str, tuple[int, ...]]
+
+    def to(self, device: torch.device) -> "Model":
+        """Move the whole network, in place; returns itself."""
+        for part in (self.frozen, self.net):
+            if part is not None:
+                part.to(device)
+        return self
+
+    @property
+    def device(self) -> torch.device:
+        """Where it computes."""
+        return device_of(self.net)
 
 
 def fixed_tensors(model: Model) -> dict[str, Tensor]:

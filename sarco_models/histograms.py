@@ -125,6 +125,16 @@ class MergedHistogram:
         return int(self.ends[-1])
 
     @property
+    def well_formed(self) -> bool:
+        """Whether the runs follow each other and no count is negative; what came from elsewhere may be otherwise."""
+        same = self.ends.size == self.positives.size == self.negatives.size > 0
+        return (
+            same
+            and bool((np.diff(self.ends, prepend=0) > 0).all())
+            and int(min(self.positives.min(), self.negatives.min())) >= 0
+        )
+
+    @property
     def starts(self) -> Counts:
         """(runs,) the first bin of each run."""
         return np.concatenate([[0], self.ends[:-1]]).astype(np.int64)
@@ -184,13 +194,24 @@ def binned_roc(histograms: Sequence[MergedHistogram]) -> RocCurve:
     scores, labels = binned_participants(histograms)
     positive, negative = np.sort(scores[labels]), np.sort(scores[~labels])
     if positive.size == 0 or negative.size == 0:
-        raise UndefinedMetric(f"{positive.size} participants with and {negative.size} without sarcopenia: no ROC curve")
+        raise UndefinedMetric(
+            f"{positive.size} participants with and {negative.size} without the condition: no ROC curve"
+        )
     borders = np.unique(np.concatenate([h.starts for h in histograms]))[::-1] / histograms[0].num_bins
     return RocCurve(
         thresholds=np.concatenate([[np.inf], borders]),
         sensitivity=np.concatenate([[0.0], 1.0 - np.searchsorted(positive, borders) / positive.size]),
         specificity=np.concatenate([[1.0], np.searchsorted(negative, borders) / negative.size]),
     )
+
+
+def distinct_points(roc: RocCurve) -> RocCurve:
+    """The curve with one threshold, midway, for all neighbouring borders that make the same calls."""
+    points = np.stack([roc.sensitivity, roc.specificity])
+    differs = (np.diff(points, axis=1) != 0).any(axis=0)
+    first, last = np.concatenate([[True], differs]), np.concatenate([differs, [True]])
+    midway = (roc.thresholds[first] + roc.thresholds[last]) / 2.0
+    return RocCurve(midway, roc.sensitivity[first], roc.specificity[first])
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from sarco_models.config import StudyConfig
 from sarco_models.errors import DataError, Finding
 from sarco_models.images import Calibration, Template, read_calibrations, read_image
+from sarco_models.intensity import GreyTables
 from sarco_models.masks import read_mask
 from sarco_models.preprocess import PREPROCESSING_VERSION, model_input
 from sarco_models.schema import IMAGES_FILE, ImageRow
@@ -35,10 +36,11 @@ class ImageCache:
 
     Attributes:
         folder: where the arrays lie; the folder's name is the key.
-        pixels: (images, size, size) uint8, memory-mapped.
+        pixels: (images, size, size) uint8, memory-mapped, as the devices made them.
         rows: position of each image among the readable rows, ordered by participant.
         devices: device of each image, as the scanner names itself.
         findings: what was left out, and why.
+        tables: what the devices' grey levels become for whoever looks; None: they stay.
     """
 
     folder: Path
@@ -46,13 +48,15 @@ class ImageCache:
     rows: tuple[int, ...]
     devices: tuple[str, ...]
     findings: tuple[Finding, ...]
+    tables: GreyTables | None = None
 
 
 @dataclass(frozen=True, eq=False)
 class Stack:
-    """Arrays on disk that read as one along their first axis."""
+    """Arrays on disk that read as one along their first axis; pixels are read through the tables of their part."""
 
     parts: tuple[NDArray[Any], ...]
+    tables: tuple[GreyTables | None, ...] = ()
 
     def __len__(self) -> int:
         """Number of rows over all parts."""
@@ -61,14 +65,19 @@ class Stack:
     def __getitem__(self, index: NDArray[np.int64]) -> NDArray[Any]:
         """Rows at ``index``, in that order."""
         if len(self.parts) == 1:
-            return np.asarray(self.parts[0][index])
+            return self._rows(0, index)
         starts = np.cumsum([0, *(len(p) for p in self.parts)])
         which = np.searchsorted(starts, index, side="right") - 1
         result = np.empty((len(index), *self.parts[0].shape[1:]), dtype=self.parts[0].dtype)
-        for k, part in enumerate(self.parts):
+        for k in range(len(self.parts)):
             here = which == k
-            result[here] = part[index[here] - starts[k]]
+            result[here] = self._rows(k, index[here] - starts[k])
         return result
+
+    def _rows(self, part: int, index: NDArray[np.int64]) -> NDArray[Any]:
+        rows = np.asarray(self.parts[part][index])
+        tables = self.tables[part] if self.tables else None
+        return tables(rows, index) if tables else rows
 
 
 @dataclass(frozen=True, eq=False)
@@ -222,14 +231,15 @@ def _read_one(
 
 def kept_part(cache: ImageCache, key: str, images: NDArray[np.int64], compute: Compute) -> NDArray[np.float16]:
     """What ``compute`` makes of these images; see :meth:`sarco_models.cohort.Cohort.kept`."""
-    path = cache.folder / f"{key}.npy"
+    path = cache.folder / (f"{key}-{cache.tables.digest}.npy" if cache.tables else f"{key}.npy")
+    pixels = Stack((cache.pixels,), (cache.tables,))
     if path.exists():
         return np.asarray(np.load(path, mmap_mode="r"))
     partial = path.with_suffix(f".{os.getpid()}.partial")
     result = None
     for start in range(0, max(len(images), 1), 64):  # once without images as well, for the shape
         chunk = images[start : start + 64]
-        block = compute(cache.pixels[chunk], chunk)
+        block = compute(pixels[chunk], chunk)
         if result is None:
             shape = (len(cache.pixels), *block.shape[1:])
             result = np.lib.format.open_memmap(partial, mode="w+", dtype=np.float16, shape=shape)

@@ -84,7 +84,7 @@ def _classes(scores: Scores, labels: Labels) -> tuple[Scores, Scores]:
     positive, negative = scores[labels], scores[~labels]
     if positive.size == 0 or negative.size == 0:
         raise UndefinedMetric(
-            f"{positive.size} participants with and {negative.size} without sarcopenia: "
+            f"{positive.size} participants with and {negative.size} without the condition: "
             "this statistic needs both classes; report it as absent"
         )
     return positive, negative

@@ -153,15 +153,28 @@ def trained_tensors(net: nn.Module) -> dict[str, Tensor]:
     """Parameters that training changes and rounds carry, by name.
 
     Nothing of a batch norm is ever among them, be it a parameter or a buffer: what it knows of private images must not
-    travel (STYLE 7.1).
+    travel (STYLE 7.1). Nor is anything that :func:`keep_at_site` was told of.
     """
     local = local_tensors(net)
     return {name: p for name, p in net.named_parameters() if p.requires_grad and name not in local}
 
 
+def keep_at_site(norm: nn.Module) -> None:
+    """Let every site have this layer of its own, as it has the batch norms."""
+    norm.stays_at_its_site = True  # type: ignore[assignment]
+
+
+def _stays(module: nn.Module) -> bool:
+    """A batch norm that lives always does, whatever it was told: by its type, since timm has types of its own."""
+    return isinstance(module, nn.modules.batchnorm._BatchNorm) or getattr(module, "stays_at_its_site", False)
+
+
 def local_tensors(net: nn.Module) -> dict[str, Tensor]:
-    """Batch norms that live: affine parts and running statistics, by name; every site has its own (Li et al. 2021)."""
-    norms = [(f"{name}.", m) for name, m in net.named_modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
+    """What training changes and every site has of its own, by name: affine parts of norms, and running statistics.
+
+    All batch norms that live (FedBN: Li et al. 2021), and the norms that :func:`keep_at_site` was told of.
+    """
+    norms = [(f"{name}.", module) for name, module in net.named_modules() if _stays(module)]
     return {
         prefix + key: tensor
         for prefix, norm in norms

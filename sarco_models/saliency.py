@@ -54,7 +54,8 @@ class ImagePath:
             raise ConfigError("the study reads no image: there is nothing to show a map of")
         branch: Any = model.net.eval().branches[IMAGE]
         layers: list[nn.Module] = [*model.frozen.eval().children(), *branch.children()]
-        shapes = _shapes(layers, size)
+        self._device = model.device
+        shapes = _shapes(layers, torch.zeros(1, 1, size, size, device=model.device))
         # Rows are the second number, whether channels come first or last. The first layer is the normalisation.
         maps = [k for k, shape in enumerate(shapes) if k and len(shape) == 4]
         places = [k for k in maps if shapes[k][2] in (size // stride, -(-size // stride))]
@@ -70,7 +71,7 @@ class ImagePath:
         """(images, size, size) grey values -> (images,) logit of each image alone."""
         with torch.no_grad():
             found = [self._after(grid) for grid in self._grids(pixels)]
-        return torch.cat(found).double().numpy() if found else np.zeros(0)
+        return torch.cat(found).cpu().double().numpy() if found else np.zeros(0)
 
     def maps(self, pixels: Pixels, *, positive: bool = True) -> Maps:
         """Grad-CAM of each image on the model's own grid.
@@ -83,20 +84,20 @@ class ImagePath:
         found = [
             cam.attribute(grid.requires_grad_(), relu_attributions=True).detach()[:, 0] for grid in self._grids(pixels)
         ]
-        return torch.cat(found).numpy() if found else np.zeros((0, 1, 1), dtype=np.float32)
+        return torch.cat(found).cpu().numpy() if found else np.zeros((0, 1, 1), dtype=np.float32)
 
     def _grids(self, pixels: Pixels) -> Iterator[Tensor]:
         """The feature map of each image, (images, channels, rows, columns), some images at a time."""
         for start in range(0, len(pixels), IMAGES_AT_ONCE):
-            images = torch.from_numpy(pixels[start : start + IMAGES_AT_ONCE, None]).float() / 255
+            images = torch.from_numpy(pixels[start : start + IMAGES_AT_ONCE, None]).to(self._device).float() / 255
             with torch.no_grad():
                 grid = self._before(images)
             yield grid.permute(0, 3, 1, 2) if self._channels_last else grid
 
 
-def _shapes(layers: list[nn.Module], size: int) -> list[torch.Size]:
+def _shapes(layers: list[nn.Module], x: Tensor) -> list[torch.Size]:
     """Of the output of each layer for one image."""
-    shapes, x = [], torch.zeros(1, 1, size, size)
+    shapes = []
     with torch.no_grad():
         for layer in layers:
             x = layer(x)
@@ -165,6 +166,6 @@ def forgetting(model: Model, generator: torch.Generator) -> Iterator[tuple[int, 
         with torch.no_grad():
             for matrix in matrices:
                 units = matrix.flatten(1)
-                order = torch.rand(units.shape, generator=generator).argsort(dim=1)
+                order = torch.rand(units.shape, generator=generator).argsort(dim=1).to(units.device)
                 matrix.copy_(units.gather(1, order).view(matrix.shape))
         yield destroyed, model

@@ -28,6 +28,9 @@ Maps = NDArray[np.float32]
 Regions = NDArray[np.bool_]
 Score = Callable[[Pixels], Scores]
 
+ADVICE = "Do not read a map that fails as what the model goes by."
+"""What every picture and report says of maps that do not pass their checks."""
+
 SSIM_SIGMA = 1.5  # pixels, and the two constants: Wang et al. (2004), section III-C
 SSIM_CONSTANTS = (0.01**2, 0.03**2)
 

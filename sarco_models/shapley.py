@@ -138,11 +138,11 @@ def _ratio(part: Scores, whole: Scores) -> WeightedStatistic:
 
 @dataclass(frozen=True)
 class Without:
-    """One model, with and without one player.
+    """One model, with all players and with some of them.
 
     Attributes:
-        auc: without the player.
-        loss: AUC with everything minus AUC without the player; paired DeLong, P adjusted over all players (Holm).
+        auc: without the player, or with the player alone.
+        loss: AUC with everything minus that AUC; paired DeLong, P adjusted over all players (Holm).
     """
 
     auc: Estimate
@@ -164,10 +164,22 @@ def without_each(worth: Scores, players: Sequence[str], ids: Sequence[str], labe
         UndefinedMetric: one class only.
     """
     everything = len(worth) - 1
-    full = ParticipantScores(tuple(ids), worth[everything], labels)
-    others = {
-        name: ParticipantScores(tuple(ids), worth[everything & ~(1 << j)], labels) for j, name in enumerate(players)
-    }
+    return _against_all(worth, {name: everything & ~(1 << j) for j, name in enumerate(players)}, ids, labels)
+
+
+def each_alone(worth: Scores, players: Sequence[str], ids: Sequence[str], labels: Labels) -> dict[str, Without]:
+    """What is left of the AUC when the data of all players but one are those of background people.
+
+    Arguments and errors as of :func:`without_each`.
+    """
+    return _against_all(worth, {name: 1 << j for j, name in enumerate(players)}, ids, labels)
+
+
+def _against_all(
+    worth: Scores, coalitions: Mapping[str, int], ids: Sequence[str], labels: Labels
+) -> dict[str, Without]:
+    full = ParticipantScores(tuple(ids), worth[-1], labels)
+    others = {name: ParticipantScores(tuple(ids), worth[c], labels) for name, c in coalitions.items()}
     losses = compare_family(full, others)
     return {name: Without(auc_interval(other.scores, labels), losses[name]) for name, other in others.items()}
 

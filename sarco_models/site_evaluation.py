@@ -4,9 +4,12 @@ No score of a person leaves: an AUC with its variance, two-by-two counts at the 
 small counts merged. From these the coordinator draws the forest plot, the ROC curve and the calibration curve.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Self
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from typing import Any, Self
+
+import numpy as np
 
 from sarco_models.calibration import CalibrationBin, calibration_bins
 from sarco_models.disclosure import small
@@ -95,12 +98,103 @@ class SiteEvaluation:
             histogram=MergedHistogram.of(everybody, min_cell, parts=parts),
         )
 
+    def contradiction(self) -> str:
+        """Which of its numbers cannot be true together; empty when all can.
+
+        Looks at what is shown only: that something is withheld contradicts nothing.
+        """
+        return next((fault for check in (_sizes, _area, _calls, _curve) if (fault := check(self))), "")
+
     def auc_interval(self) -> Estimate | None:
         """The AUC with the interval that the site itself would print; None where it is withheld."""
         if self.auc is None or self.auc_variance is None or self.positives is None:
             return None
         pairs = min(self.positives, self.participants - self.positives)
         return auc_estimate(self.auc, self.auc_variance, pairs=pairs)
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON can hold it; None where something is withheld."""
+        curve = self.histogram
+        return {
+            "participants": self.participants,
+            "positives": self.positives,
+            "auc": self.auc,
+            "auc_variance": self.auc_variance,
+            "threshold": self.threshold,
+            "found": asdict(self.found) if self.found else None,
+            "spared": asdict(self.spared) if self.spared else None,
+            "histogram": {f.name: getattr(curve, f.name).tolist() for f in fields(curve)} if curve else None,
+        }
+
+    @classmethod
+    def from_dict(cls, stored: Mapping[str, Any]) -> Self:
+        """Inverse of :meth:`to_dict`.
+
+        Raises:
+            UndefinedMetric: something else was stored.
+        """
+        try:
+            found, spared = (Calls(**stored[name]) if stored[name] else None for name in ("found", "spared"))
+            counts = stored["histogram"] and {k: np.array(v, dtype=np.int64) for k, v in stored["histogram"].items()}
+            curve = MergedHistogram(**counts) if counts else None
+            return cls(**{**stored, "found": found, "spared": spared, "histogram": curve})
+        except (KeyError, TypeError, ValueError) as error:
+            raise UndefinedMetric(
+                f"a site's stored evaluation is damaged ({error!r}): let the site be asked again"
+            ) from None
+
+
+def _sizes(site: SiteEvaluation) -> str:
+    numbers = [v for v in (site.threshold, site.auc, site.auc_variance) if v is not None]
+    if not all(math.isfinite(v) for v in numbers):
+        return "a number is not finite"
+    if site.participants < 1 or not 0.0 <= site.threshold <= 1.0:
+        return f"{site.participants} participants at a threshold of {site.threshold:g}"
+    if site.positives is None:
+        rest = (site.auc, site.auc_variance, site.found, site.spared, site.histogram)
+        return "" if all(v is None for v in rest) else "numbers of classes whose sizes are withheld"
+    inside = 0 < site.positives < site.participants
+    return "" if inside else f"{site.positives} of {site.participants} participants with sarcopenia"
+
+
+def _classes(site: SiteEvaluation) -> tuple[int, int]:
+    positives = site.positives or 0
+    return positives, site.participants - positives
+
+
+def _area(site: SiteEvaluation) -> str:
+    if site.auc is None or site.auc_variance is None:
+        return "" if site.auc is site.auc_variance else "an AUC and its variance belong together"
+    possible = 0.0 <= site.auc <= 1.0 and 0.0 <= site.auc_variance <= 1.0
+    return "" if possible else f"an AUC of {site.auc:g} with a variance of {site.auc_variance:g}"
+
+
+def _calls(site: SiteEvaluation) -> str:
+    for calls, people in zip((site.found, site.spared), _classes(site), strict=True):
+        if calls and (min(calls.right, calls.wrong) < 0 or calls.right + calls.wrong != people):
+            return f"{calls.right} right and {calls.wrong} wrong calls of {people} participants"
+    return ""
+
+
+def _curve(site: SiteEvaluation) -> str:
+    """How the histogram contradicts the other numbers; a float's rounding is no contradiction."""
+    curve = site.histogram
+    if curve is None:
+        return ""
+    if not curve.well_formed:
+        return "a histogram whose runs or counts are none"
+    if (int(curve.positives.sum()), int(curve.negatives.sum())) != _classes(site):
+        return "a histogram of other people"
+    certain = auc_range([curve])
+    if site.auc is not None and not certain.low - 1e-9 <= site.auc <= certain.high + 1e-9:
+        return f"an AUC of {site.auc:g}; its histogram allows {certain.low:g} to {certain.high:g}"
+    # Runs that are surely at or above the threshold, and those that may be in part; a probability of 1 is in the last.
+    above = curve.starts / curve.num_bins >= site.threshold
+    reach = (curve.ends / curve.num_bins > site.threshold) | (curve.ends == curve.num_bins)
+    called = [(site.found.right, curve.positives)] if site.found else []
+    called += [(site.spared.wrong, curve.negatives)] if site.spared else []
+    possible = [int(counts[above].sum()) <= number <= int(counts[reach].sum()) for number, counts in called]
+    return "" if all(possible) else "calls at the threshold that its histogram does not allow"
 
 
 def _shown(right: int, wrong: int, min_cell: int) -> Calls | None:

@@ -17,6 +17,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 
 from sarco_models.cohort import People, TrainingPeople
 from sarco_models.config import IMAGE, StudyConfig, TrainingConfig
+from sarco_models.devices import device_of, seeded
 from sarco_models.fusion import FusionNet, Inputs, Model
 from sarco_models.image_cache import Stack
 from sarco_models.parameters import Parameters, all_tensors
@@ -74,8 +75,7 @@ def fit(training: Training, seed: int) -> list[float]:
     losses = []
     first_rates = [group["lr"] for group in training.optimizer.param_groups]
     training.net.train()
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    with seeded(seed, device_of(training.net)):
         for step, batch in enumerate(training.batches):
             for group, rate in zip(training.optimizer.param_groups, first_rates, strict=True):
                 group["lr"] = rate * training.rates(step)
@@ -166,7 +166,7 @@ class Reader:
         if not isinstance(people, TrainingPeople):
             raise TypeError("training is on TrainingPeople only: nothing is fitted on people who are held out")
         cfg = self.study.training
-        order = _epoch_order(people, rng, balance=cfg.balance_classes)
+        order = _epoch_order(people, rng, cfg)
         table, read = self._table(people), self._augmented(people, rng)
         # Batches of nearly equal size: a ragged last one would give its few people a whole step of their own.
         for chosen in np.array_split(order, math.ceil(len(order) / cfg.batch_participants)):
@@ -218,7 +218,8 @@ class Reader:
             present[IMAGE] = seen
             image = _spread(read(np.concatenate(images)), seen)
         labels = torch.from_numpy(people.labels[chosen].astype(np.float32))
-        return Batch(Inputs(image, tables, present), owner, labels)
+        device = self.model.device
+        return Batch(Inputs(image, tables, present).to(device), owner.to(device), labels.to(device))
 
     def _plain(self, people: People) -> Callable[[NDArray[np.int64]], Tensor]:
         """Reads images as they are, through the frozen layers."""
@@ -237,17 +238,21 @@ class Reader:
         plain = self._plain(people)
         if views == 1:
             return plain
-        kept = people.cohort.kept(self._views_key(), people.images, self._compute_views)
+        kept = people.cohort.kept(self._views_key(), self._viewed(people), self._compute_views)
         return lambda images: _draw_views(images, plain, kept, views, rng)
 
+    def _viewed(self, people: TrainingPeople) -> NDArray[np.int64]:
+        """Images whose views are kept: everybody's where several splits of the same people share them."""
+        several = self.study.split.folds or self.study.split.use < 1
+        return _all_images(people) if several else people.images
+
     def _views_key(self) -> str:
-        """The kept views depend on the augmentation, the split and the seed as well."""
-        study = self.study
-        words = f"{study.augmentation}|{study.split}|{study.training.seed}"
+        """The kept views depend on augmentation and seed as well; on the split through the images that they are of."""
+        words = f"{self.study.augmentation}|{self.study.training.seed}"
         return f"views-{self.frozen_digest[:24]}-{hashlib.sha256(words.encode()).hexdigest()[:16]}"
 
     def _compute_plain(self, pixels: NDArray[np.uint8], _images: NDArray[np.int64]) -> NDArray[np.float16]:
-        return self._frozen(pixels).numpy().astype(np.float16)
+        return self._frozen(pixels).cpu().numpy().astype(np.float16)
 
     def _compute_views(self, pixels: NDArray[np.uint8], images: NDArray[np.int64]) -> NDArray[np.float16]:
         cfg = self.study.augmentation
@@ -256,16 +261,17 @@ class Reader:
         for view in range(1, cfg.cached_views):
             rngs = [np.random.default_rng([self.study.training.seed, view, int(i)]) for i in images]
             changed = np.array([augment(p, rng) for p, rng in zip(pixels, rngs, strict=True)], dtype=np.uint8)
-            views.append(self._frozen(changed).numpy().astype(np.float16))
+            views.append(self._frozen(changed).cpu().numpy().astype(np.float16))
         return np.stack(views, axis=1)
 
     def _frozen(self, pixels: NDArray[np.uint8]) -> Tensor:
-        """(images, size, size) grey values -> what the trained part reads."""
+        """(images, size, size) grey values -> what the trained part reads, where the network computes."""
         if self.model.frozen is None:
             raise ValueError("a study without images has no image part")
         with torch.inference_mode():
             side = self.study.image.size  # without any image there is no shape to go by
-            out: Tensor = self.model.frozen(torch.from_numpy(pixels.reshape(-1, 1, side, side)).float() / 255)
+            images = torch.from_numpy(pixels.reshape(-1, 1, side, side)).to(self.model.device)
+            out: Tensor = self.model.frozen(images.float() / 255)
         return out.clone()
 
 
@@ -275,22 +281,28 @@ def predict(net: FusionNet, reader: Reader, people: People) -> NDArray[np.float6
     logits = []
     with torch.no_grad():
         for batch in reader.whole(people):
-            logits.append(_mean_per_participant(net(batch.inputs), batch.owner, len(batch.labels)))
+            logits.append(_mean_per_participant(net(batch.inputs), batch.owner, len(batch.labels)).cpu())
     return torch.cat(logits).double().numpy() if logits else np.zeros(0)
 
 
 def _mean_per_participant(rows: Tensor, owner: Tensor, participants: int) -> Tensor:
     counts = torch.bincount(owner, minlength=participants)
-    return torch.zeros(participants, dtype=rows.dtype).index_add(0, owner, rows) / counts
+    return rows.new_zeros(participants).index_add(0, owner, rows) / counts
 
 
-def _epoch_order(people: TrainingPeople, rng: np.random.Generator, *, balance: bool) -> NDArray[np.int64]:
-    """Positions of this epoch's participants, shuffled; with ``balance`` the larger class is down-sampled to parity."""
+def _epoch_order(people: TrainingPeople, rng: np.random.Generator, cfg: TrainingConfig) -> NDArray[np.int64]:
+    """Positions of this epoch's participants, shuffled; a balanced study down-samples the larger class to parity."""
     classes = [np.flatnonzero(people.labels == label) for label in (0, 1)]
     fewest = min(len(c) for c in classes)
-    if balance and fewest:
-        classes = [rng.permutation(c)[:fewest] for c in classes]
+    if cfg.balance_classes and fewest:
+        classes = [_drawn(c, fewest, cfg) if cfg.draws else rng.permutation(c)[:fewest] for c in classes]
     return rng.permutation(np.concatenate(classes))
+
+
+def _drawn(members: NDArray[np.int64], count: int, cfg: TrainingConfig) -> NDArray[np.int64]:
+    """The study's own draw of ``count`` members, the same in every epoch; draws follow each other through the class."""
+    order = np.random.default_rng([cfg.seed, 211]).permutation(members)
+    return np.take(order, np.arange(cfg.draw * count, (cfg.draw + 1) * count), mode="wrap")
 
 
 def _all_images(people: People) -> NDArray[np.int64]:
@@ -301,8 +313,8 @@ def _spread(images: Tensor, seen: Tensor) -> Tensor:
     """Put images into the rows that have one; the others stay zero and are replaced by the absent vector."""
     if bool(seen.all()):
         return images
-    rows = torch.zeros(len(seen), *images.shape[1:])
-    rows[seen] = images
+    rows = images.new_zeros(len(seen), *images.shape[1:])
+    rows[seen.to(images.device)] = images
     return rows
 
 

@@ -1,167 +1,54 @@
-"""The whole protocol between coordinator and site on one page, and the only module of the science that knows Flower.
+"""How messages travel, and the only module of the science that knows Flower; what they say is in :mod:`messages`.
 
-The coordinator asks, the site answers; nothing else ever moves:
-
-    Describe   -> Described   how many participants, and the sums that the tables' scaling is agreed from
-    Setup      -> Ready       frozen layers and agreed sums, sent once
-    Train      -> Trained     parameters down, parameters up, with the evaluation of the model that came down
-    Evaluate   -> Evaluated   metrics and score histograms of the final model
-    anything   -> Refused     a code of a closed set; never a text, a path or a name
-
-Every request carries the digest of the study, so that a site answers only for a study that it has approved.
+Numbers go as arrays of integers or float32, everything else as flat fields; nothing is pickled. A field that is None is
+absent. What is not a field of its message is refused, so that nothing travels beside what the protocol says.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import functools
-import hashlib
 import io
-import json
+import types
 import typing
-from collections.abc import Mapping
-from dataclasses import dataclass
-from enum import StrEnum
+from collections.abc import Iterator, Mapping
 from typing import Any, TypeVar
 
 import numpy as np
 from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
 from numpy.typing import NDArray
 
-from sarco_models.decisions import ScoreHistogram
 from sarco_models.errors import ProtocolError
+from sarco_models.histograms import MergedHistogram
+from sarco_models.messages import Assess as Assess
+from sarco_models.messages import Assessed as Assessed
+from sarco_models.messages import Code as Code
+from sarco_models.messages import Describe as Describe
+from sarco_models.messages import Described as Described
+from sarco_models.messages import Evaluate as Evaluate
+from sarco_models.messages import Evaluated as Evaluated
+from sarco_models.messages import Ready as Ready
+from sarco_models.messages import Refused as Refused
+from sarco_models.messages import Reply as Reply
+from sarco_models.messages import Request as Request
+from sarco_models.messages import Setup as Setup
+from sarco_models.messages import Train as Train
+from sarco_models.messages import Trained as Trained
 from sarco_models.parameters import Manifest, Parameters
 from sarco_models.summaries import Moments
-
-
-class Code(StrEnum):
-    """Why a site refuses or fails. The hospital's own log says more; the coordinator learns only this."""
-
-    STUDY_NOT_APPROVED = "study_not_approved"
-    TASK_NOT_ALLOWED = "task_not_allowed"
-    TOO_FEW_PARTICIPANTS = "too_few_participants"
-    ONE_CLASS_ONLY = "one_class_only"
-    DATA_FAULT = "data_fault"
-    SETUP_NEEDED = "setup_needed"
-    BAD_REQUEST = "bad_request"
-    INTERNAL = "internal"
-
-
-@dataclass(frozen=True)
-class Describe:
-    """Ask for counts and sums."""
-
-    study: str
-
-
-@dataclass(frozen=True, eq=False)
-class Described:
-    """Counts of the site's participants and moments of its training participants."""
-
-    site: str
-    label_rule: str
-    participants: int
-    training: int
-    training_positive: int
-    images: int
-    moments: Moments
-
-
-@dataclass(frozen=True, eq=False)
-class Setup:
-    """Frozen layers (an empty vector where there are none) and the moments of all sites together."""
-
-    study: str
-    frozen: Parameters
-    moments: Moments
-
-    @property
-    def digest(self) -> str:
-        """Names this setup in later requests."""
-        sums = [getattr(self.moments, f.name).tolist() for f in dataclasses.fields(self.moments)]
-        words = json.dumps([self.study, self.frozen.digest, sums])
-        return hashlib.sha256(words.encode()).hexdigest()
-
-
-@dataclass(frozen=True)
-class Ready:
-    """The site has kept the setup."""
-
-    site: str
-    setup: str
-
-
-@dataclass(frozen=True, eq=False)
-class Train:
-    """Train one round from these parameters."""
-
-    study: str
-    setup: str
-    round: int
-    parameters: Parameters
-
-
-@dataclass(frozen=True, eq=False)
-class Trained:
-    """Parameters after training, and the metrics of the parameters that came down."""
-
-    site: str
-    round: int
-    participants: int
-    parameters: Parameters
-    metrics: Mapping[str, float]
-
-
-@dataclass(frozen=True, eq=False)
-class Evaluate:
-    """Score these parameters; probabilities are corrected to ``prevalence``, that of all training participants."""
-
-    study: str
-    setup: str
-    round: int
-    prevalence: float
-    parameters: Parameters
-
-
-@dataclass(frozen=True, eq=False)
-class Evaluated:
-    """Metrics on validation participants, and the score histogram of training participants for the threshold."""
-
-    site: str
-    round: int
-    participants: int
-    metrics: Mapping[str, float]
-    histogram: ScoreHistogram
-
-
-@dataclass(frozen=True)
-class Refused:
-    """No answer, and why."""
-
-    site: str
-    code: Code
-
-    def __post_init__(self) -> None:
-        """Nothing but a code of the closed set can be put in."""
-        if self.code not in list(Code):
-            raise ProtocolError("a refusal is a code of a closed set, never a text")
-
-
-Request = Describe | Setup | Train | Evaluate
-Reply = Described | Ready | Trained | Evaluated | Refused
 
 MESSAGE_TYPES: Mapping[type, str] = {
     Describe: "query.describe",
     Setup: "query.setup",
     Train: "train",
     Evaluate: "evaluate",
+    Assess: "evaluate.assess",
 }
 _KINDS = {c.__name__: c for c in (*typing.get_args(Request), *typing.get_args(Reply))}
 _ARRAYS: Mapping[type, tuple[str, ...]] = {
     Moments: tuple(f.name for f in dataclasses.fields(Moments)),
-    ScoreHistogram: tuple(f.name for f in dataclasses.fields(ScoreHistogram)),
+    MergedHistogram: tuple(f.name for f in dataclasses.fields(MergedHistogram)),
 }
-_HINTS = {cls: typing.get_type_hints(cls) for cls in _KINDS.values()}
 _FIELDS, _METRICS, _PACKED = "fields", "metrics", "packed"
 T = TypeVar("T")
 
@@ -209,19 +96,32 @@ def encode(message: Request | Reply) -> RecordDict:
     """Turn a request or reply into Flower's records."""
     fields: dict[str, str | int | float] = {"kind": type(message).__name__}
     records: dict[str, ArrayRecord | MetricRecord | ConfigRecord] = {}
-    for field in dataclasses.fields(message):
-        value = getattr(message, field.name)
+    for name, value in _parts(message):
         if isinstance(value, Parameters):
-            fields[f"{field.name}.manifest"] = value.manifest.to_json()
-            records[field.name] = array_record({_PACKED: value.vector})
+            fields[f"{name}.manifest"] = value.manifest.to_json()
+            records[name] = array_record({_PACKED: value.vector})
         elif type(value) in _ARRAYS:
-            records[field.name] = array_record({name: getattr(value, name) for name in _ARRAYS[type(value)]})
+            records[name] = array_record({part: getattr(value, part) for part in _ARRAYS[type(value)]})
         elif isinstance(value, Mapping):
-            records[_METRICS] = MetricRecord({name: float(v) for name, v in value.items()})
+            records[_METRICS] = MetricRecord({metric: float(v) for metric, v in value.items()})
         else:
-            fields[field.name] = str(value) if isinstance(value, str) else value
+            fields[name] = str(value) if isinstance(value, str) else value
     records[_FIELDS] = ConfigRecord(dict(fields))
     return RecordDict(records)
+
+
+def _parts(message: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Name and value of every field that is not None; those of a field's own fields as ``field.part``."""
+    for field in dataclasses.fields(message):
+        value = getattr(message, field.name)
+        if _nested(type(value)):
+            yield from _parts(value, f"{prefix}{field.name}.")
+        elif value is not None:
+            yield prefix + field.name, value
+
+
+def _nested(kind: type) -> bool:
+    return dataclasses.is_dataclass(kind) and kind is not Parameters and kind not in _ARRAYS
 
 
 def decode(content: RecordDict, kind: type[T] | None = None) -> T:
@@ -240,8 +140,7 @@ def decode(content: RecordDict, kind: type[T] | None = None) -> T:
     if fields is None or cls is None or (kind is not None and cls is not kind):
         raise ProtocolError(f"the message is {name!r}; expected {kind.__name__ if kind else 'a known kind'}")
     try:
-        hints = _HINTS[cls]
-        message = cls(**{f.name: _field(content, f.name, hints[f.name]) for f in dataclasses.fields(cls)})
+        message = _whole(content, cls)
     except (KeyError, TypeError, ValueError) as error:
         raise ProtocolError(
             f"{name}: field {error} is absent or damaged: do both sides run the same version?"
@@ -259,17 +158,47 @@ def _places(content: RecordDict) -> set[str]:
 
 
 @functools.cache
-def _known_places(cls: type) -> frozenset[str]:
+def _known_places(cls: type, prefix: str = "") -> frozenset[str]:
     """Where the fields of a request or reply are found in its records."""
     places = {f"{_FIELDS}.", f"{_FIELDS}.kind"}
-    for name, kind in _HINTS[cls].items():
+    for part, (kind, _) in _kinds(cls).items():
+        name = prefix + part
         if kind is Parameters:
             places |= {f"{name}.", f"{name}.{_PACKED}", f"{_FIELDS}.{name}.manifest"}
         elif kind in _ARRAYS:
-            places |= {f"{name}.", *(f"{name}.{part}" for part in _ARRAYS[kind])}
+            places |= {f"{name}.", *(f"{name}.{key}" for key in _ARRAYS[kind])}
+        elif _nested(kind):
+            places |= _known_places(kind, f"{name}.")
         else:
             places.add(f"{_FIELDS}.{name}" if typing.get_origin(kind) is None else f"{_METRICS}.")
     return frozenset(places)
+
+
+@functools.cache
+def _kinds(cls: type) -> Mapping[str, tuple[Any, bool]]:
+    """Field -> its type, and whether it may be absent."""
+    kinds = {}
+    for name, hint in typing.get_type_hints(cls).items():
+        optional = typing.get_origin(hint) is types.UnionType
+        kinds[name] = (typing.get_args(hint)[0] if optional else hint, optional)
+    return kinds
+
+
+def _whole(content: RecordDict, cls: Any, prefix: str = "") -> Any:
+    """A message, or with ``prefix`` a field of one that has fields of its own."""
+    found = {}
+    for name, (kind, optional) in _kinds(cls).items():
+        absent = optional and not _present(content, prefix + name, kind)
+        found[name] = None if absent else _field(content, prefix + name, kind)
+    return cls(**found)
+
+
+def _present(content: RecordDict, name: str, kind: Any) -> bool:
+    """Whether anything of an optional field was sent."""
+    if kind in _ARRAYS:
+        return name in content
+    fields = content.config_records[_FIELDS]
+    return any(key.startswith(f"{name}.") for key in fields) if _nested(kind) else name in fields
 
 
 def _field(content: RecordDict, name: str, kind: Any) -> Any:
@@ -279,16 +208,19 @@ def _field(content: RecordDict, name: str, kind: Any) -> Any:
         return Parameters(manifest, vector_of(content.array_records[name][_PACKED]))
     if kind in _ARRAYS:
         return kind(**_integers({part: vector_of(content.array_records[name][part]) for part in _ARRAYS[kind]}))
+    if _nested(kind):
+        return _whole(content, kind, f"{name}.")
     if typing.get_origin(kind) is not None:
         return {str(key): float(typing.cast(float, value)) for key, value in content.metric_records[_METRICS].items()}
-    value = fields[name]
-    if kind is float and isinstance(value, int | float):
-        return float(value)
+    return _scalar(fields[name], name, kind)
+
+
+def _scalar(value: Any, name: str, kind: Any) -> Any:
     if kind is Code:
         return Code(str(value))
-    if not isinstance(value, kind) or isinstance(value, bool):
+    if isinstance(value, bool) or not isinstance(value, int | float if kind is float else kind):
         raise TypeError(name)
-    return value
+    return float(value) if kind is float else value
 
 
 def _integers(arrays: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:

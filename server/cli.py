@@ -1,13 +1,19 @@
 """sarco-coordinator: what a coordinator runs."""
 
+from __future__ import annotations
+
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
 from rich.table import Table
 
 from sarco_models.errors import SarcoError
+
+if TYPE_CHECKING:
+    from server.runs import Run
 
 app = typer.Typer(
     name="sarco-coordinator",
@@ -26,20 +32,26 @@ def _menu() -> None:
 
 @app.command()
 def show(folder: Annotated[Path, typer.Argument(help="A run directory.")]) -> None:
-    """Show the rounds of a run: who answered, how good the model was, what moved, and what went wrong."""
+    """Show the rounds of a run: who answered, how good the model was, what moved, what went wrong, what sites found."""
     from server.runs import Run
 
     try:
         run = Run.open(folder)
+        _show_rounds(run)
+        _show_release(run)
     except SarcoError as error:
         Console(stderr=True).print("error:", error, highlight=False, markup=False, soft_wrap=True)
         raise typer.Exit(1) from None
+
+
+def _show_rounds(run: Run) -> None:
     records = run.records()
     complete = max(len(records) - 1, 0)
     console.print(f"{run.study.title}: {complete} of {run.study.federation.rounds} rounds complete", highlight=False)
-    table = Table(box=None, padding=(0, 2), header_style="bold")
-    for heading in ("round", "sites", "central loss", "central AUC", "MB down", "MB up", "seconds", "failures"):
-        table.add_column(heading, justify="left" if heading == "failures" else "right")
+    if run.begun:
+        console.print(f"begins with the released model of study {run.begun['study'][:12]}", highlight=False)
+    headings = ("round", "sites", "central loss", "central AUC", "MB down", "MB up", "seconds", "failures")
+    table = _table(headings, left="failures")
     for record in records:
         central = record["central"]
         loss, auc = (f"{central[m]:.3f}" if m in central else "" for m in ("loss", "auc"))
@@ -48,10 +60,47 @@ def show(folder: Annotated[Path, typer.Argument(help="A run directory.")]) -> No
         sites, seconds = str(len(record["sites"])), f"{record['seconds']:.1f}"
         table.add_row(str(record["round"]), sites, loss, auc, *moved, seconds, failures)
     console.print(table)
-    if run.released:
-        console.print(
-            f"released: {folder / 'model.safetensors'}, threshold {run.released['threshold']}", highlight=False
-        )
+
+
+def _show_release(run: Run) -> None:
+    from server import assessment_table
+
+    about, found = run.released, run.assessments
+    if about is None:
+        return
+    threshold = about["threshold"]
+    why = f" ({about['no_threshold']})" if "no_threshold" in about else ""
+    _say(f"released: {run.folder / 'model.safetensors'}, threshold {threshold}{why}")
+    if "threshold_from" in about:
+        origin = about["threshold_from"]
+        people = f"{origin['participants']} training participants, {origin['positives']} of them cases"
+        withheld = f"; no histogram of {', '.join(origin['withheld'])}" if origin["withheld"] else ""
+        _say(f"the threshold rests on {', '.join(origin['sites']) or 'nobody'}: {people}{withheld}")
+    if found is None:
+        _say("the sites have not assessed it yet: run the same command again")
+        return
+    _say("")
+    if found:
+        table = _table(assessment_table.HEADINGS, left="site", padding=1)
+        for row in assessment_table.rows(found):
+            table.add_row(*row)
+        console.print(table)
+    for sentence in assessment_table.sentences(found, threshold) if found else ["no site has assessed it"]:
+        _say(sentence)
+    for site, reason in run.assessing.get("failures", {}).items():
+        _say(f"not assessed by {site}: {reason}")
+
+
+def _table(headings: Sequence[str], left: str, padding: int = 2) -> Table:
+    """A table whose numbers stand under each other; 80 characters hold six columns of intervals with a padding of 1."""
+    table = Table(box=None, padding=(0, padding), header_style="bold")
+    for heading in headings:
+        table.add_column(heading, justify="left" if heading == left else "right")
+    return table
+
+
+def _say(sentence: str) -> None:
+    console.print(sentence, highlight=False, markup=False, soft_wrap=True)
 
 
 if __name__ == "__main__":

@@ -64,7 +64,24 @@ def released_probabilities(run: Run, people: People, norms: Path | None = None) 
     Args:
         run: a complete run.
         people: scored; nobody's label is looked at.
-        norms: a hospital's own batch norms, in a study that keeps them local; without, those of the starting weights.
+        norms: see :func:`released_reader`.
+
+    Raises:
+        RunError: the run has released no model.
+    """
+    reader = released_reader(run, norms)
+    logits = predict(reader.model.net, reader, people)
+    if run.released and run.study.training.balance_classes:
+        logits = correct_prior(logits, run.released["prevalence"])
+    return np.asarray(1 / (1 + np.exp(-logits)))
+
+
+def released_reader(run: Run, norms: Path | None = None) -> Reader:
+    """The run's released model, with the scaling of its tables.
+
+    Args:
+        run: a complete run.
+        norms: a hospital's own norms, in a study that keeps them local; without, those of the starting weights.
 
     Raises:
         RunError: the run has released no model.
@@ -80,7 +97,4 @@ def released_probabilities(run: Run, people: People, norms: Path | None = None) 
         run.frozen.load_into(fixed_tensors(run.model))
         if norms:
             Parameters.load(norms, Manifest.of(local)).load_into(local)
-    logits = predict(run.model.net, Reader.of(run.model, scaling, run.study), people)
-    if run.study.training.balance_classes:
-        logits = correct_prior(logits, about["prevalence"])
-    return np.asarray(1 / (1 + np.exp(-logits)))
+    return Reader.of(run.model, scaling, run.study)

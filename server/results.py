@@ -14,21 +14,20 @@ from statistics import fmean, stdev
 from typing import Any
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
+from pydantic import Field, ValidationError, field_validator
 
 from sarco_models.errors import RunError
-from sarco_models.metrics import Labels, Scores, require_one_score_each
+from sarco_models.intervals import Estimate
+from sarco_models.scores import Labels, ParticipantScores, Scores
+from server.arms import CENTRAL as CENTRAL
+from server.arms import NESTED, ArmName, arm_name, in_order
+from server.run_facts import CROSS_VALIDATION, Tolerant
+from server.run_facts import ArmFacts as ArmFacts
+from server.run_facts import Meta as Meta
+from server.run_facts import SiteFacts as SiteFacts
 
-CENTRAL = "central"
 
-
-class _Tolerant(BaseModel):
-    """A part of results.json; keys that the report does not know are left alone."""
-
-    model_config = ConfigDict(extra="ignore", frozen=True)
-
-
-class Row(_Tolerant):
+class Row(Tolerant):
     """One number: of an arm, seed, round (None = final), site, model and metric."""
 
     arm: str
@@ -43,6 +42,13 @@ class Row(_Tolerant):
     n: int | None = None
     n_positive: int | None = None
 
+    @property
+    def estimate(self) -> Estimate | None:
+        """Value and limits; None where one of them is absent."""
+        if self.value is None or self.ci_low is None or self.ci_high is None:
+            return None
+        return Estimate(self.value, self.ci_low, self.ci_high)
+
     @field_validator("value", "ci_low", "ci_high")
     @classmethod
     def _finite_or_absent(cls, number: float | None) -> float | None:
@@ -50,58 +56,10 @@ class Row(_Tolerant):
         return number if number is not None and math.isfinite(number) else None
 
 
-class SiteFacts(_Tolerant):
-    """Who a hospital's participants are."""
-
-    participants: int | None = None
-    positives: int | None = None
-    images: int | None = None
-    devices: tuple[str, ...] = ()
-    label_rule: str | None = None
-    train: int | None = None
-    validation: int | None = None
-    test: int | None = None
-    missing: Any = None
-
-
-class ArmFacts(_Tolerant):
-    """What one arm did with one seed; bytes are those of all sites and rounds."""
-
-    trained_on: tuple[str, ...] = ()
-    participants: int | None = None
-    images: int | None = None
-    rounds: int | None = None
-    seconds: float | None = None
-    bytes_down: int | None = None
-    bytes_up: int | None = None
-    threshold: float | None = None
-    training_prevalence: float | None = None
-
-
-class Meta(_Tolerant):
-    """Where the numbers come from. ``synthetic`` is None when the run did not say."""
-
-    title: str = "Untitled run"
-    synthetic: bool | None = None
-    preset: str | None = None
-    scale: str | None = None
-    engine: str | None = None
-    created: str | None = None
-    command: str | None = None
-    seeds: tuple[int, ...] = ()
-    study: dict[str, Any] = {}
-    study_digest: str | None = None
-    versions: dict[str, str] = {}
-    sites: dict[str, SiteFacts] = {}
-    central: SiteFacts | None = None
-    arms: dict[str, dict[str, ArmFacts]] = {}
-    seconds: float | None = None
-    peak_memory_bytes: int | None = None
-
-
-class _File(_Tolerant):
+class _File(Tolerant):
     meta: Meta = Meta()
     rows: tuple[Row, ...] = ()
+    tables: dict[str, Any] = Field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -131,19 +89,42 @@ class OverSeeds:
 
 @dataclass(frozen=True)
 class ScoreSet:
-    """Held-out people of one arm, seed and site: probability and label. Participant ids are checked, then dropped."""
+    """Held-out people of one arm, seed and site. Who they are serves to pair two scores; it is never shown or written.
 
-    probability: Scores
-    labels: Labels
+    Attributes:
+        people: one probability and one label each.
+        seed: of the arm.
+    """
+
+    people: ParticipantScores = field(repr=False)
+    seed: int = 0
+
+    @property
+    def probability(self) -> Scores:
+        """(participants,)."""
+        return self.people.scores
+
+    @property
+    def labels(self) -> Labels:
+        """(participants,) True = positive."""
+        return self.people.labels
 
 
 @dataclass(frozen=True)
 class Results:
-    """A run, ready to be shown."""
+    """A run, ready to be shown.
+
+    Attributes:
+        meta: where the numbers come from.
+        rows: all numbers.
+        scores: by arm, seed and site.
+        tables: what is no tidy row: baseline, subgroups, assessments, explanation; as JSON.
+    """
 
     meta: Meta
     rows: tuple[Row, ...]
     scores: dict[tuple[str, int, str], ScoreSet] = field(default_factory=dict)
+    tables: dict[str, Any] = field(default_factory=dict)
 
     @property
     def sites(self) -> list[str]:
@@ -151,12 +132,58 @@ class Results:
         seen = [*self.meta.sites, *(row.site for row in self.rows if row.site not in (CENTRAL, "all"))]
         return list(dict.fromkeys(seen))
 
-    @property
+    @cached_property
     def arms(self) -> list[str]:
-        """Arms with final numbers: federated, pooled, each hospital alone, then the negative controls."""
-        ranks = {"federated": 0, "pooled": 1, "local": 2, "control": 4}
-        seen = dict.fromkeys(row.arm for row in self.rows if row.round is None)
-        return sorted(seen, key=lambda arm: ranks.get(arm.split(":")[0], 3))
+        """Arms with final numbers: by kind, variant and hospital; the negative controls last."""
+        return in_order((row.arm for row in self.rows if row.round is None), self.meta.titles, self.sites)
+
+    @property
+    def home(self) -> str:
+        """Where all arms meet: the central test people, or the hospital of a cross-validation."""
+        return (self.meta.protocol.site or CENTRAL) if self.cross_validated else CENTRAL
+
+    @cached_property
+    def compared(self) -> list[str]:
+        """Arms with an AUC on the people of ``home``; personal arms have none there."""
+        return [arm for arm in self.arms if self.over_seeds(arm, "auc", self.home)]
+
+    @cached_property
+    def lead(self) -> str:
+        """The arm that the run asks about: federated, or what the cross-validation chose most often; else the first."""
+        chosen = list(self.meta.protocol.selected.values())
+        wanted = [self.meta.protocol.arm(name) for name in sorted(set(chosen), key=chosen.count)[::-1]]
+        trained = [arm for arm in self.compared if ArmName.parse(arm).variant != NESTED]
+        return next((arm for arm in ["federated", *wanted, *trained] if arm in self.compared), "federated")
+
+    @property
+    def condition(self) -> str:
+        """What the study looks for, in its own words."""
+        label = self.meta.study.get("label")
+        column = (label.get("words") or label.get("column")) if isinstance(label, dict) else None
+        return str(column or "sarcopenia").replace("_", " ")
+
+    @property
+    def images(self) -> str:
+        """What the study's images are, in its own words; empty where it looks at none."""
+        image, model = (self.meta.study.get(part) for part in ("image", "model"))
+        if isinstance(model, dict) and "image" not in model.get("modalities", ("image",)):
+            return ""
+        return str((isinstance(image, dict) and image.get("words")) or "ultrasound")
+
+    @property
+    def cross_validated(self) -> bool:
+        """Whether the arms are candidates of a cross-validation."""
+        return self.meta.protocol.kind == CROSS_VALIDATION
+
+    def arm_name(self, arm: str) -> str:
+        """An arm's name for people, by this run's variants; where all are candidates of one site, their title alone."""
+        name = arm_name(arm, self.meta.titles)
+        title = name.removeprefix("Cross-validation, ") if self.cross_validated else name
+        return title[:1].upper() + title[1:]
+
+    def personal(self, arm: str) -> bool:
+        """Whether an arm belongs to a hospital and is scored there only."""
+        return ArmName.parse(arm).kind == "tuned" or any(facts.personal for facts in self.arm_facts(arm))
 
     @property
     def seeds(self) -> list[int]:
@@ -181,14 +208,20 @@ class Results:
         return _over_seeds(rows) if rows else None
 
     def difference(self, first: str, second: str) -> OverSeeds | None:
-        """AUC of ``first`` minus AUC of ``second`` on the central test people, however the run stored it."""
-        rows = self.final(first, f"auc_difference:{second}")
-        rows = rows or [_mirrored(row) for row in self.final(second, f"auc_difference:{first}")]
+        """AUC of ``first`` minus AUC of ``second`` where all arms meet, however the run stored it."""
+        rows = self.final(first, f"auc_difference:{second}", self.home)
+        rows = rows or [_mirrored(row) for row in self.final(second, f"auc_difference:{first}", self.home)]
         return _over_seeds(rows) if rows else None
+
+    def difference_of_seed(self, first: str, second: str, seed: int) -> Estimate | None:
+        """As :meth:`difference`, of one seed; None where it has no interval."""
+        rows = self.final(first, f"auc_difference:{second}", self.home)
+        return next((row.estimate for row in rows if row.seed == seed), None)
 
     def p_values(self, first: str, second: str) -> dict[int, float]:
         """Paired DeLong p of two arms for each seed."""
-        rows = self.final(first, f"delong_p:{second}") or self.final(second, f"delong_p:{first}")
+        rows = self.final(first, f"delong_p:{second}", self.home)
+        rows = rows or self.final(second, f"delong_p:{first}", self.home)
         return {row.seed: row.value for row in rows if row.value is not None}
 
     def score_sets(self, arm: str, site: str = CENTRAL) -> list[ScoreSet]:
@@ -253,7 +286,7 @@ def read_results(directory: Path) -> Results:
     except (json.JSONDecodeError, UnicodeDecodeError, ValidationError) as error:
         raise RunError(f"{path}: not the results of a run: {error}; run the command that wrote it again") from None
     rows = _name_models(file.rows, file.meta.study)
-    return Results(file.meta, rows, _read_scores(directory / "scores.csv"))
+    return Results(file.meta, rows, _read_scores(directory / "scores.csv"), file.tables)
 
 
 def _name_models(rows: tuple[Row, ...], study: dict[str, Any]) -> tuple[Row, ...]:
@@ -266,8 +299,12 @@ def _name_models(rows: tuple[Row, ...], study: dict[str, Any]) -> tuple[Row, ...
         if row.model not in known:
             known.append(row.model)
     first = {arm: main if main in known else known[0] for arm, known in models.items()}
+    # Chosen anew in each fold, it is many models, and all of its numbers belong together.
+    nested = {arm for arm in models if ArmName.parse(arm).variant == NESTED}
     return tuple(
-        row if row.model == first[row.arm] else row.model_copy(update={"arm": f"{row.arm} [{row.model}]"})
+        row
+        if row.model == first[row.arm] or row.arm in nested
+        else row.model_copy(update={"arm": f"{row.arm} [{row.model}]"})
         for row in rows
     )
 
@@ -287,14 +324,17 @@ def _read_scores(path: Path) -> dict[tuple[str, int, str], ScoreSet]:
                 f"{path}: {error}: expected the columns arm, seed, site, participant_id, label, probability; "
                 "run the command that wrote it again"
             ) from None
-    return {key: _score_set(people) for key, people in groups.items()}
+    return {key: ScoreSet(_with_a_score(people), seed=key[1]) for key, people in groups.items()}
 
 
 def _is_positive(text: str) -> bool:
     return text.strip().lower() in ("1", "1.0", "true")
 
 
-def _score_set(people: Iterable[tuple[str, bool, float]]) -> ScoreSet:
+def _with_a_score(people: Iterable[tuple[str, bool, float]]) -> ParticipantScores:
     known = [person for person in people if math.isfinite(person[2])]
-    require_one_score_each(person[0] for person in known)
-    return ScoreSet(np.array([p[2] for p in known], dtype=np.float64), np.array([p[1] for p in known], dtype=np.bool_))
+    return ParticipantScores(
+        ids=tuple(person[0] for person in known),
+        scores=np.array([person[2] for person in known], dtype=np.float64),
+        labels=np.array([person[1] for person in known], dtype=np.bool_),
+    )

@@ -1,27 +1,23 @@
 """The loop over the Grid: ask, check every reply, quorum, deadline, aggregate, record, checkpoint."""
 
-import dataclasses
 import logging
-import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-import numpy as np
 from flwr.app import RecordDict
 from flwr.serverapp import Grid
 
 from sarco_models import wire
 from sarco_models.config import StudyConfig
-from sarco_models.decisions import ScoreHistogram, choose_threshold
-from sarco_models.errors import QuorumLost, RunError, SarcoError, UndefinedMetric
-from sarco_models.metrics import roc_curve
+from sarco_models.errors import QuorumLost, RunError, SarcoError
 from sarco_models.parameters import Parameters
-from sarco_models.schema import design_columns
 from sarco_models.summaries import Moments, TableScaling, agreed_scaling
 from sarco_models.wire import (
+    Assess,
+    Assessed,
     Describe,
     Described,
     Evaluate,
@@ -35,11 +31,13 @@ from sarco_models.wire import (
     Trained,
 )
 from server.evaluation import Central
+from server.replies import assessment_fault, description_fault, evaluation_fault, training_fault
 from server.runs import Run
-from server.strategies import aggregate, build_strategy
+from server.strategies import aggregate, build_strategy, restore, state_of
+from server.threshold import frozen_threshold
 
 log = logging.getLogger(__name__)
-R = TypeVar("R", Described, Ready, Trained, Evaluated)
+R = TypeVar("R", Described, Ready, Trained, Evaluated, Assessed)
 
 
 @dataclass
@@ -70,6 +68,11 @@ class Federation:
         """Sums over all sites."""
         first, *others = (d.moments for d in self.sites.values())
         return sum(others, start=first)
+
+    @property
+    def described(self) -> str:
+        """Digest of the sums over all sites: other people, another digest."""
+        return Setup(self.study.digest, self.run.frozen, self.moments).digest
 
     @property
     def prevalence(self) -> float:
@@ -112,31 +115,38 @@ class Federation:
 
 
 def run_study(grid: Grid, run: Run) -> None:
-    """Run a study from its last complete round to the released model; a released run is left as it is.
+    """Run a study from its last complete round to the released model and its assessment by the sites.
+
+    A run that is released and assessed is left as it is.
 
     Raises:
         QuorumLost: too few sites answered; the same command goes on from the last complete round.
+        RunError: the sites are others, or have other people, than when the run began.
     """
-    if run.released:
+    if run.released and run.assessments is not None:
         return
     run.sweep()
     federation = Federation(grid, run)
-    central = Central.open(run)
+    central = None if run.released else Central.open(run)
     scaling, setup = _agree(federation)
     if central:
         central.agree(scaling)
-    strategy, setup_digest = build_strategy(run.study), setup.digest
-    records = run.records()
-    if not records:
-        _record_start(federation, central, setup_digest)
-    elif records[0]["setup"] != setup_digest:
-        raise RunError(
-            f"{run.folder}: the sites describe themselves otherwise than when the run began "
-            f"(then: {', '.join(records[0]['sites'])}; now: {', '.join(d.site for d in federation.sites.values())}): "
-            "bring back the same sites with the same tables, or start another run"
-        )
+    if run.records():
+        _require_same_people(federation)
+    else:
+        _record_start(federation, central, setup)
+    if not run.released:
+        parameters = _train(federation, central, setup.digest)
+        _release(federation, setup, scaling, parameters)
+    _assess(federation, setup.digest)
+
+
+def _train(federation: Federation, central: Central | None, setup_digest: str) -> Parameters:
+    """All rounds that are not complete yet; returns the parameters after the last."""
+    run, strategy = federation.run, build_strategy(federation.study)
     done = len(run.records()) - 1
     parameters = run.parameters_after(done)
+    restore(strategy, run.state_after(done))
     # Round k is written while the sites train round k + 1: a checkpoint costs the run nothing, and a crash one round.
     with ThreadPoolExecutor(1) as writer:
         written: Future[None] | None = None
@@ -148,7 +158,7 @@ def run_study(grid: Grid, run: Run) -> None:
             if written:
                 written.result()
             _require_quorum(federation, len(good), failures, f"round {round_}")
-            parameters = aggregate(strategy, round_, good)
+            parameters = aggregate(strategy, round_, good, parameters)
             record = {
                 "sites": {r.site: {"participants": r.participants, **r.metrics} for r in good},
                 "central": central.metrics(parameters) if central else {},
@@ -156,48 +166,64 @@ def run_study(grid: Grid, run: Run) -> None:
                 **_taken(federation),
                 "seconds": time.monotonic() - started,
             }
-            written = writer.submit(run.record, round_, record, parameters)
+            written = writer.submit(run.record, round_, record, parameters, state_of(strategy))
             log.info("round %d of %d: %d sites", round_, run.study.federation.rounds, len(good))
         if written:
             written.result()
-    _release(federation, setup, scaling, parameters)
+    return parameters
 
 
-def _record_start(federation: Federation, central: Central | None, setup_digest: str) -> None:
+def _require_same_people(federation: Federation) -> None:
+    run, first = federation.run, federation.run.records()[0]
+    if first.get("described", first["setup"]) != federation.described:
+        raise RunError(
+            f"{run.folder}: the sites describe themselves otherwise than when the run began "
+            f"(then: {', '.join(first['sites'])}; now: {', '.join(d.site for d in federation.sites.values())}): "
+            "bring back the same sites with the same tables, or start another run"
+        )
+
+
+def _record_start(federation: Federation, central: Central | None, setup: Setup) -> None:
     """Round 0: who takes part, and how good the starting weights are."""
     run = federation.run
     record = {
         "sites": {d.site: {"participants": d.participants, "training": d.training} for d in federation.sites.values()},
         "central": central.metrics(run.parameters_after(0)) if central else {},
         "prevalence": federation.prevalence,
-        "setup": setup_digest,
+        "setup": setup.digest,
+        "described": federation.described,
         "failures": federation.absent,
         **_taken(federation),
         "seconds": 0.0,
     }
+    run.agree(setup.moments)
     run.record(0, record, None)
 
 
 def _agree(federation: Federation) -> tuple[TableScaling, Setup]:
-    """Describe rounds: who is there, how many people, and the scaling that all sites use from now on."""
+    """Describe rounds: who is there, how many people, and the scaling that all sites use from now on.
+
+    A run that begins with a released model keeps the scaling that the model was trained with.
+    """
     nodes = _wait_for_sites(federation)
     study, run = federation.study, federation.run
     described, failures = federation.ask({node: Describe(study.digest) for node in nodes}, Described)
     names = [d.site for d in described.values()]
     for node, description in list(described.items()):
-        fault = _description_fault(description, study, names)
+        fault = description_fault(description, study, names)
         if fault:
             failures[f"node {node} ({description.site})"] = fault
             del described[node]
     federation.sites = dict(sorted(described.items(), key=lambda item: item[1].site))
     _require_quorum(federation, len(described), failures, "describe")
     federation.absent |= failures
-    setup = Setup(study.digest, run.frozen, federation.moments)
+    moments = run.agreed if run.begun else federation.moments
+    setup = Setup(study.digest, run.frozen, moments)
     ready, failures = federation.ask(dict.fromkeys(federation.sites, setup), Ready)
     federation.sites = {n: d for n, d in federation.sites.items() if n in ready and ready[n].setup == setup.digest}
     _require_quorum(federation, len(federation.sites), failures, "setup")
     federation.absent |= failures
-    return agreed_scaling(study, federation.moments), setup
+    return agreed_scaling(study, moments), setup
 
 
 def _wait_for_sites(federation: Federation) -> list[int]:
@@ -213,34 +239,6 @@ def _wait_for_sites(federation: Federation) -> list[int]:
             )
         time.sleep(cfg.poll_s)
     return nodes
-
-
-def _description_fault(described: Described, study: StudyConfig, names: Sequence[str]) -> str:
-    """Why a site cannot take part; empty when it can."""
-    columns = len(design_columns(study.features))
-    if not study.label.allow_mixed_rules and described.label_rule != study.label.rule:
-        return f"label rule {described.label_rule}; the study asks for {study.label.rule}"
-    if names.count(described.site) > 1:
-        return "another node has the same name"
-    if not 0 < described.training_positive < described.training <= described.participants:
-        return "its counts of participants contradict each other"
-    if any(len(getattr(described.moments, f.name)) != columns for f in dataclasses.fields(Moments)):
-        return f"its sums are not of the study's {columns} columns"
-    inside = (described.moments.count >= 0) & (described.moments.count <= described.training)
-    return "" if bool(inside.all()) else "its sums count more people than it has"
-
-
-def _evaluation_fault(reply: Evaluated, site: Described, bins: int) -> str:
-    """What is wrong with a final evaluation; empty when nothing is."""
-    counts = (reply.histogram.positives, reply.histogram.negatives)
-    if reply.site != site.site or reply.participants != site.training:
-        return "answers for other people than it described"
-    if any(len(c) != bins or int(c.min(initial=0)) < 0 for c in counts):
-        return "its histogram is not the study's"
-    if [int(c.sum()) for c in counts] != [site.training_positive, site.training - site.training_positive]:
-        return "its histogram counts other people than it described"
-    bad = [name for name, value in reply.metrics.items() if not math.isfinite(value)]
-    return f"metric {bad[0]} is not finite" if bad else ""
 
 
 def _expected(content: RecordDict, kind: type[R]) -> R | str:
@@ -260,29 +258,12 @@ def _checked(
     """Replies that may enter the average, in the order of the sites; the others are recorded under the site's name."""
     good = []
     for node, reply in replies.items():
-        fault = _fault(federation.sites[node], reply, round_, federation.run)
+        fault = training_fault(reply, federation.sites[node], round_, federation.run.manifest)
         if fault:
             failures[federation.sites[node].site] = fault
         else:
             good.append(reply)
     return sorted(good, key=lambda reply: reply.site)
-
-
-def _fault(site: Described, reply: Trained, round_: int, run: Run) -> str:
-    """What is wrong with a reply; empty when nothing is."""
-    if reply.site != site.site:
-        return f"answers in the name of {reply.site}"
-    if reply.round != round_:
-        return f"answers for round {reply.round} instead of {round_}"
-    if reply.parameters.manifest != run.manifest:
-        return "parameters of another model"
-    # One pass over the vector: a NaN or an infinity anywhere makes the sum of squares not finite.
-    if not math.isfinite(float(np.dot(reply.parameters.vector, reply.parameters.vector))):
-        return "parameters are not finite"
-    if reply.participants != site.training:
-        return f"weight of {reply.participants} participants; described itself with {site.training}"
-    bad = [name for name, value in reply.metrics.items() if not math.isfinite(value)]
-    return f"metric {bad[0]} is not finite" if bad else ""
 
 
 def _require_quorum(federation: Federation, count: int, failures: Mapping[str, str], what: str) -> None:
@@ -308,14 +289,14 @@ def _release(federation: Federation, setup: Setup, scaling: TableScaling, parame
     request = Evaluate(run.study.digest, setup.digest, run.study.federation.rounds, prevalence, parameters)
     replies, failures = federation.ask(dict.fromkeys(federation.sites, request), Evaluated)
     for node, reply in list(replies.items()):
-        fault = _evaluation_fault(reply, federation.sites[node], run.study.evaluation.histogram_bins)
+        fault = evaluation_fault(reply, federation.sites[node], run.study.evaluation.histogram_bins)
         if fault:
             failures[federation.sites[node].site] = fault
             del replies[node]
     _require_quorum(federation, len(replies), failures, "final evaluation")
     ordered = sorted(replies.values(), key=lambda r: r.site)
     about: dict[str, Any] = {
-        "threshold": freeze_threshold([r.histogram for r in ordered], run.study),
+        **frozen_threshold(ordered, run.study, prevalence),
         "prevalence": prevalence,
         "scaling": {"fill": scaling.fill.tolist(), "low": scaling.low.tolist(), "high": scaling.high.tolist()},
         "sites": {r.site: {"participants": r.participants, **r.metrics} for r in ordered},
@@ -325,13 +306,21 @@ def _release(federation: Federation, setup: Setup, scaling: TableScaling, parame
     run.release(parameters, about)
 
 
-def freeze_threshold(histograms: Sequence[ScoreHistogram], study: StudyConfig) -> float | None:
-    """Threshold on the probability, by the study's rule, from the sites' histograms; None where none divides them."""
-    first, *others = histograms
-    try:
-        probability, labels = sum(others, start=first).participants()
-        cfg = study.evaluation
-        return choose_threshold(roc_curve(probability, labels), cfg.threshold_rule, min_sensitivity=cfg.min_sensitivity)
-    except UndefinedMetric as error:
-        log.warning("no threshold: %s", error)
-        return None
+def _assess(federation: Federation, setup_digest: str) -> None:
+    """Let every site assess the released model on its test participants; who does not costs the run nothing."""
+    run, released = federation.run, federation.run.released or {}
+    if released["threshold"] is None:
+        run.assess({}, {"failures": {"every site": "there is no threshold to assess at"}, **_taken(federation)})
+        return
+    rounds, bins = run.study.federation.rounds, run.study.evaluation.histogram_bins
+    request = Assess(run.study.digest, setup_digest, rounds, released["prevalence"], released["threshold"], run.final)
+    replies, failures = federation.ask(dict.fromkeys(federation.sites, request), Assessed)
+    good = {}
+    for node, reply in replies.items():
+        name = federation.sites[node].site
+        fault = assessment_fault(reply, federation.sites[node], request, bins)
+        if fault:
+            failures[name] = fault
+        else:
+            good[name] = reply.evaluation
+    run.assess(dict(sorted(good.items())), {"failures": failures, **_taken(federation)})

@@ -4,6 +4,7 @@ Centre A is ``shanghai``, B ``sichuan``, C ``zhongshan``. Counts, ages, prevalen
 says nothing (device shares, sex and laboratory values at B and C) the value is an assumption, noted in SCIENCE 2.1.
 """
 
+import math
 from dataclasses import dataclass, replace
 from datetime import date
 from types import MappingProxyType
@@ -180,6 +181,7 @@ TINY = {
     "zhongshan": Counts(PerClass(8, 4), PerClass(16, 8)),
 }
 SMALL_SHARE = 0.25
+LEAST_PER_CLASS = 2
 
 
 def preset_named(name: str) -> Preset:
@@ -193,12 +195,35 @@ def preset_named(name: str) -> Preset:
     return PRESETS[name]
 
 
-def counts_at(center: Center, scale: str, preset: Preset) -> Counts:
+def counts_at(center: Center, scale: str, preset: Preset, prevalence_shift: float = 1.0) -> Counts:
     """Participants and images per class of a centre at a scale.
 
+    Args:
+        center: whose.
+        scale: ``full``, ``small`` or ``tiny``.
+        preset: may override centre B's images.
+        prevalence_shift: how many times as far as in the paper a centre's prevalence lies from that of the three
+            centres together, on the logit scale; participants in all and images of each stay as they are.
+
     Raises:
-        ConfigError: there is no such scale.
+        ConfigError: there is no such scale, or a class would have fewer than ``LEAST_PER_CLASS`` participants.
     """
+    counts = _counts_as_printed(center, scale, preset)
+    people = counts.participants
+    total = people.healthy + people.sarcopenia
+    together = [sum(c.full.participants[k] for c in CENTERS.values()) for k in (True, False)]
+    middle, own = math.log(together[0] / together[1]), math.log(people.sarcopenia / people.healthy)
+    odds = math.exp(middle + prevalence_shift * (own - middle))
+    sarcopenia = round(total * odds / (1 + odds))
+    if not LEAST_PER_CLASS <= sarcopenia <= total - LEAST_PER_CLASS:
+        raise ConfigError(
+            f"prevalence_shift: {prevalence_shift:g} leaves {min(sarcopenia, total - sarcopenia)} of the {total} at "
+            f"{center.name} in one class; at least {LEAST_PER_CLASS} are needed: lower it, or take a larger scale"
+        )
+    return _with_classes(counts, PerClass(total - sarcopenia, sarcopenia))
+
+
+def _counts_as_printed(center: Center, scale: str, preset: Preset) -> Counts:
     full = center.full
     if center is SICHUAN and preset.sichuan_images is not None:
         full = replace(full, images=preset.sichuan_images)
@@ -214,10 +239,15 @@ def counts_at(center: Center, scale: str, preset: Preset) -> Counts:
 
 def counts_of_sample(counts: Counts, num_participants: int) -> Counts:
     """Counts of a cohort of another size, with the class shares and the images per participant of ``counts``."""
-    people, images = counts.participants, counts.images
+    people = counts.participants
     total = people.healthy + people.sarcopenia
     sarcopenia = min(max(round(num_participants * people.sarcopenia / total), 1), num_participants - 1)
-    drawn = PerClass(num_participants - sarcopenia, sarcopenia)
+    return _with_classes(counts, PerClass(num_participants - sarcopenia, sarcopenia))
+
+
+def _with_classes(counts: Counts, drawn: PerClass[int]) -> Counts:
+    """So many people per class, with the images per participant of ``counts``."""
+    people, images = counts.participants, counts.images
     return Counts(
         drawn,
         PerClass(

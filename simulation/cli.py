@@ -6,13 +6,16 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
 from rich.text import Text
 
-from sarco_models.errors import SarcoError
+from sarco_models.errors import ConfigError, SarcoError
+
+if TYPE_CHECKING:
+    from simulation.experiments import Experiment
 
 app = typer.Typer(
     name="sarco-lab",
@@ -23,7 +26,19 @@ app = typer.Typer(
 )
 console = Console()
 PROJECT = Path(__file__).resolve().parent.parent
-THREE_CENTERS = PROJECT / "configs" / "experiments" / "three_centers.toml"
+EXPERIMENTS = PROJECT / "configs" / "experiments"
+THREE_CENTERS = EXPERIMENTS / "three_centers.toml"
+PROTOCOLS = (
+    "paper",
+    "complete_cases",
+    "architectures",
+    "intensity",
+    "federated",
+    "leave_one_site_out",
+    "modalities",
+    "data_size",
+    "site_shift",
+)
 
 
 class Scale(StrEnum):
@@ -79,10 +94,12 @@ def make_cohort_command(
     seed: Annotated[int, typer.Option(help="Same seed, same bytes.")] = 1,
     preset: Annotated[Preset, typer.Option()] = Preset.paper_matched,
     central: Annotated[int | None, typer.Option(help="People in the central test cohort; 300, at tiny 24.")] = None,
+    device_shift: Annotated[float, typer.Option(help="How far the machines lie apart; 1 as assumed, 0 not.")] = 1.0,
+    prevalence_shift: Annotated[float, typer.Option(help="How far prevalences lie apart; 1 is the paper's.")] = 1.0,
 ) -> None:
     """Write three synthetic hospitals in the formats that hospitals have, and a central test cohort."""
-    from simulation.experiments import Status
     from simulation.progress import shown
+    from simulation.status import Status
     from simulation.synthetic import make_cohort
 
     with edge(), shown(console) as watch:
@@ -92,6 +109,8 @@ def make_cohort_command(
             seed=seed,
             preset=preset.value,
             central_participants=central,
+            device_shift=device_shift,
+            prevalence_shift=prevalence_shift,
             progress=lambda done, total: watch(Status("making hospitals", done, total)),
         )
     for name, place in made.items():
@@ -127,23 +146,74 @@ def run(
     engine: Annotated[EngineName, typer.Option(help="flower: Flower's own simulation engine.")] = EngineName.inprocess,
     scale: Annotated[Scale | None, typer.Option(help="Instead of the experiment's scale.")] = None,
     seed: Annotated[list[int] | None, typer.Option(help="Instead of the experiment's seeds; may be repeated.")] = None,
+    workers: Annotated[int | None, typer.Option(help="Processes side by side; one for each core.", min=1)] = None,
 ) -> None:
     """Run an experiment, or go on with one that was interrupted, and write its report."""
-    from server.report import write_report
-    from simulation.experiments import Experiment, run_experiment, with_scale
-    from simulation.progress import shown
+    from simulation.experiments import Experiment, with_scale
 
     with edge():
-        changes = with_scale(scale.value if scale else None, seed or [])
-        loaded = Experiment.load(experiment, out, engine.value, changes)
-        with shown(console) as watch:
-            run_experiment(loaded, watch, command=shlex.join(["sarco-lab", *sys.argv[1:]]))
-        page = write_report(out)
+        loaded = Experiment.load(experiment, out, engine.value, with_scale(scale.value if scale else None, seed or []))
+        page = _run(loaded, workers)
     from server.results import read_results
     from simulation.summary import summary
 
     console.print(summary(read_results(out)))
     console.print(f"report: {page.resolve()}", highlight=False, soft_wrap=True)
+
+
+def _run(experiment: "Experiment", workers: int | None) -> Path:
+    """Run to the report; of the paper's study, to the paper's tables as well."""
+    from server.paper import write_paper
+    from server.report import write_report
+    from simulation.progress import shown
+    from simulation.runner import run_experiment
+
+    with shown(console) as watch:
+        run_experiment(experiment, watch, command=shlex.join(["sarco-lab", *sys.argv[1:]]), workers=workers)
+    if experiment.config.name in ("paper", "complete_cases"):
+        write_paper({experiment.config.name: experiment.out}, experiment.out / "paper")
+    return write_report(experiment.out)
+
+
+@app.command()
+def reproduce(
+    out: Annotated[Path, typer.Option(help="Gets one folder for each protocol; the same command completes it.")],
+    scale: Annotated[Scale, typer.Option(help="Size of the hospitals; full is the paper's.")] = Scale.small,
+    seed: Annotated[list[int] | None, typer.Option(help="Seeds; may be repeated. 1 where absent.")] = None,
+    only: Annotated[list[str] | None, typer.Option(help=f"Of {', '.join(PROTOCOLS)}; may be repeated.")] = None,
+    workers: Annotated[int | None, typer.Option(help="Processes side by side; one for each core.", min=1)] = None,
+) -> None:
+    """Run the paper's whole study on synthetic hospitals and write its tables and figures beside the paper's."""
+    from server.paper import write_paper
+    from simulation.experiments import Experiment, with_scale
+
+    with edge():
+        wanted = only or list(PROTOCOLS)
+        unknown = sorted(set(wanted) - set(PROTOCOLS))
+        if unknown:
+            raise ConfigError(f"--only {unknown[0]}: no such protocol; known are {', '.join(PROTOCOLS)}")
+        changes = with_scale(scale.value, seed or [1])
+        for name in wanted:
+            console.print(f"\n[bold]{name}[/bold]")
+            file = EXPERIMENTS / f"{name}.toml"
+            page = _run(Experiment.load(file, out / name, changes=changes, shared=out), workers)
+            console.print(f"report: {page.resolve()}", highlight=False, soft_wrap=True)
+        paper = write_paper({name: out / name for name in wanted}, out / "paper-tables")
+    console.print(f"the paper's tables and figures: {paper.resolve()}", highlight=False, soft_wrap=True)
+
+
+@app.command()
+def compare(
+    first: Annotated[Path, typer.Argument(help="A folder with results.json.")],
+    second: Annotated[Path, typer.Argument(help="Another one.")],
+    out: Annotated[Path | None, typer.Option(help="Folder for compare.html and compare.csv.")] = None,
+) -> None:
+    """Compare two runs: their settings, and the same arms on the same people."""
+    from server.compare import compare_runs, terminal
+
+    with edge():
+        found = compare_runs(first, second, out)
+    console.print(terminal(found))
 
 
 @app.command()
@@ -163,8 +233,9 @@ def prepare(
     scale: Annotated[Scale | None, typer.Option(help="Instead of the experiment's scale.")] = None,
 ) -> None:
     """Make the hospitals and the run directory of the federated arm, for `flwr run` to be started by hand."""
-    from simulation.experiments import Experiment, prepare_federated, with_scale
+    from simulation.experiments import Experiment, with_scale
     from simulation.progress import shown
+    from simulation.runner import prepare_federated
 
     with edge():
         loaded = Experiment.load(experiment, out, "flower", with_scale(scale.value if scale else None, []))

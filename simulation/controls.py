@@ -12,8 +12,10 @@ from sarco_models.decisions import choose_threshold
 from sarco_models.errors import ConfigError, UndefinedMetric
 from sarco_models.metrics import roc_curve
 from sarco_models.schema import design_columns
+from sarco_models.scores import ParticipantScores
 from sarco_models.summaries import Moments, TableScaling
-from simulation.harness import Arm, Scores, held_out, site_split
+from simulation.arms import Arm
+from simulation.harness import Scores
 
 Inputs = Callable[[People], NDArray[np.floating]]
 
@@ -28,15 +30,15 @@ def control_scores(controls: Mapping[str, str], arm: Arm) -> Iterator[Scores]:
     Yields:
         scores whose ``arm`` is the control's name; thresholds are frozen on training participants.
     """
-    train = pool([site_split(arm, site) for site in arm.sites]).train
-    cohorts = held_out(arm)
+    train = pool([arm.split_of(site.name) for site in arm.sites]).train
+    cohorts = arm.held_out()
     for name, kind in controls.items():
         inputs = _inputs(kind, train, arm.study)
         model = LogisticRegression(max_iter=2000).fit(inputs(train), train.labels)
         threshold = _threshold(model, inputs(train), train)
         for site, people in cohorts.items():
-            probability = model.predict_proba(inputs(people))[:, 1]
-            yield Scores(name, arm.study.training.seed, site, people.ids, people.labels == 1, probability, threshold)
+            scored = ParticipantScores(people.ids, model.predict_proba(inputs(people))[:, 1], people.labels == 1)
+            yield Scores(name, arm.study.training.seed, site, scored, threshold)
 
 
 class _Inputs:

@@ -1,10 +1,13 @@
 """The four ultrasound machines of the three centres, as data: what makes one hospital's images differ from another's.
 
+``shifted`` moves a machine away from that of centre A, or towards it: the site shift of a study, turned up or down.
+
 Names of machines and probes are those printed by Chen et al. (2025); every acoustic number is an assumption, chosen so
 that the same tissue comes out at clearly different grey levels and contrasts, as Zaidman (2012) measured on real ones.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import lru_cache
 
 
 @dataclass(frozen=True)
@@ -133,3 +136,41 @@ _SAMSUNG = Device(
 )
 
 DEVICES = {d.key: d for d in (_AIXPLORER, _MINDRAY_M9, _MINDRAY_MX7, _SAMSUNG)}
+
+SHIFTED = {
+    "frequency_mhz": (3.0, 15.0),
+    "axial_psf_mm": (0.08, 0.40),
+    "lateral_psf_mm": (0.15, 0.80),
+    "focus_mm": (10.0, 40.0),
+    "dynamic_range_db": (40.0, 100.0),
+    "gamma": (0.5, 2.0),
+    "gain_db": (-12.0, 12.0),
+    "compounding": (0.0, 1.0),
+    "noise_floor_db": (-80.0, -40.0),
+    "tgc_error_db": (0.0, 6.0),
+    "toe": (0.0, 0.2),
+    "sharpening": (0.0, 2.0),
+}
+"""What a shift moves, and how far: the smallest and largest value that a machine for muscles has."""
+
+
+@lru_cache(maxsize=64)
+def shifted(device: Device, shift: float) -> Device:
+    """The machine, ``shift`` times as far from centre A's in everything of ``SHIFTED``; name and field of view stay.
+
+    Args:
+        device: one of ``DEVICES``.
+        shift: 0 = scans as centre A's machine does, 1 = the device itself, 2 = twice as different.
+    """
+    if shift == 1:
+        return device
+    moved = {}
+    for name, (low, high) in SHIFTED.items():
+        here, there = getattr(_AIXPLORER, name), getattr(device, name)
+        moved[name] = min(max(here + shift * (there - here), low), high)
+    return replace(device, **moved)
+
+
+def machine_of(device: str | Device) -> Device:
+    """The machine of that key, or the machine itself."""
+    return DEVICES[device] if isinstance(device, str) else device

@@ -1,34 +1,30 @@
-"""An experiment: arms times seeds on synthetic centres or on any site folders, resumed after a kill, to results.json.
+"""An experiment file: which hospitals, which arms, which changes of the study, with which seeds.
 
-OUT/cohort-SEED/       synthetic hospitals, where the experiment makes them
-OUT/cache/             preprocessed images, shared by all arms; safe to delete
-OUT/arms/SEED/ARM/     one run directory each, with the scores of everybody who was held out
-OUT/results.json       {meta, rows}; scores.csv, contact sheets, figures and report.html stand beside it
+OUT/cohort-SEED/           synthetic hospitals, where the experiment makes them
+OUT/cache/                 preprocessed images, shared by all arms; safe to delete
+OUT/arms/SEED/ARM/         one run directory each, with the scores of everybody who was held out
+OUT/results.json           {meta, rows, tables}; scores.csv, contact sheets, figures and report.html stand beside it
 """
 
 import json
-import resource
-import time
-from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
-from sarco_models.config import Config, Name, StudyConfig, load_config
+from sarco_models.config import Config, FederationConfig, Name, StudyConfig, load_config, merged, read_toml
 from sarco_models.errors import ConfigError
-from sarco_models.workers import pool as worker_pool
-from server.runs import write_json
-from simulation.flower import run_arm_on_flower
-from simulation.harness import CENTRAL, Arm, SiteFolder, compute_frozen, prepare, run_arm
-from simulation.results import collect
-from simulation.synthetic import make_cohort
+from simulation.admission import check_experiment
+from simulation.arms import CENTRAL, Arm, SiteFolder
+from simulation.centers import CENTERS
+from simulation.cross_validation import CrossValidation
 
 Engine = Literal["inprocess", "flower"]
-WORKERS = 2
+ArmKind = Literal["local", "federated", "pooled", "tuned", "without", "pooled_without"]
 MANIFEST = "manifest.json"
+_ALONE = {"local", "tuned", "pooled", "pooled_without", "cv"}
 
 
 class CohortConfig(Config):
@@ -38,119 +34,235 @@ class CohortConfig(Config):
     preset: Literal["paper_matched", "table1_faithful", "as_printed"] = "paper_matched"
     central_participants: int | None = Field(default=None, ge=6, description="300; at scale tiny 24.")
     width_px: int = Field(default=224, ge=32)
+    device_shift: float = Field(default=1.0, ge=0, description="How far the machines lie apart; 1 = as assumed.")
+    prevalence_shift: float = Field(default=1.0, ge=0, description="How far prevalences lie apart; 1 = the paper's.")
+
+
+class Variant(Config):
+    """A change of the study, run beside the study itself.
+
+    Attributes:
+        title: for people.
+        arms: which arms are run with it; those of the experiment where absent.
+        overrides: laid over the study, after the experiment's own.
+        cohort: laid over the experiment's cohort: other hospitals.
+    """
+
+    title: str
+    arms: tuple[ArmKind, ...] | None = None
+    overrides: dict[str, Any] = Field(default_factory=dict)
+    cohort: dict[str, Any] = Field(default_factory=dict)
 
 
 class ExperimentConfig(Config):
     """A comparison of arms.
 
     Attributes:
+        extends: another experiment file, beside this one, that this one is laid over; of the two, one's variants are
+            run: this one's, if it has any.
         study: path of the study file, relative to this file.
         overrides: laid over the study file.
         seeds: one run of every arm for each; of synthetic hospitals, another set of people as well.
-        arms: ``local`` stands for one arm of each hospital.
+        arms: ``local``, ``tuned``, ``without`` and ``pooled_without`` stand for one arm of each hospital.
+        study_itself: run the study as it is, beside its variants.
+        variants: changes of the study, in the order in which they are shown; candidates of a cross-validation.
+        tuning: laid over the study for ``tuned`` arms.
+        external: of a hospital that an arm does not train on, everybody is scored, not its test participants alone.
+        cross_validation: the paper's way; there are no other arms then.
+        explain: names of arms, without seed, whose modalities' and features' contributions are computed.
+        explain_images: names of arms whose image networks' Grad-CAM is drawn and checked.
         controls: name -> ``prevalence``, ``image_count``, ``feature:NAME`` or ``logistic:GROUP``.
         cohort: synthetic hospitals; or else ``sites``, name -> folder, and ``central``, a folder of test participants.
     """
 
     name: Name
     title: str
+    extends: str = ""
     study: str
     overrides: dict[str, Any] = Field(default_factory=dict)
     seeds: tuple[int, ...] = Field(default=(1,), min_length=1)
-    arms: tuple[Literal["local", "federated", "pooled"], ...] = ("federated", "pooled", "local")
+    arms: tuple[ArmKind, ...] = ("federated", "pooled", "local")
+    study_itself: bool = True
+    variants: dict[Name, Variant] = Field(default_factory=dict)
+    tuning: dict[str, Any] = Field(default_factory=lambda: {"federation": {"rounds": 5}})
+    external: bool = False
+    cross_validation: CrossValidation | None = None
+    explain: tuple[str, ...] = ()
+    explain_images: tuple[str, ...] = ()
     controls: dict[str, str] = Field(default_factory=dict)
     cohort: CohortConfig | None = None
     sites: dict[Name, str] = Field(default_factory=dict)
     central: str = ""
 
-
-@dataclass(frozen=True)
-class ArmStatus:
-    """How far one arm is, as its run directory tells."""
-
-    name: str
-    seed: int
-    round: int
-    rounds: int
-    loss: float | None
-    auc: float | None
-    done: bool
-
-
-@dataclass(frozen=True)
-class Status:
-    """How far an experiment is: ``done`` of ``total`` steps of the stage."""
-
-    stage: str
-    done: int
-    total: int
-    arms: tuple[ArmStatus, ...] = ()
-
-
-Watch = Callable[[Status], None]
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if (self.cohort is None) == (not self.sites):
+            raise ValueError("give either [cohort], to make synthetic hospitals, or [sites], folders of data")
+        if self.sites and not (self.central or self.cross_validation):
+            raise ValueError("central is missing: name a folder of test participants whom no site holds")
+        if not self.study_itself and not self.variants:
+            raise ValueError("study_itself = false and no variants: there is nothing to run")
+        if any(v.cohort for v in self.variants.values()) and not self.cohort:
+            raise ValueError("variants change the cohort: that needs [cohort], synthetic hospitals")
+        if self.cross_validation and any(v.cohort or v.arms for v in self.variants.values()):
+            raise ValueError("candidates of a cross-validation have the same people and arms: remove cohort and arms")
+        if self.cross_validation and self.controls:
+            raise ValueError("controls are fitted on all hospitals: a cross-validation has none; remove them")
+        return self
 
 
 @dataclass(frozen=True)
 class Experiment:
-    """An experiment in its folder."""
+    """An experiment in its folder.
+
+    Attributes:
+        config: the file, with the command line's changes.
+        studies: variant -> study; the study itself under the empty name, also where it is not run.
+        base: folder of the file.
+        out: where everything goes.
+        engine: what carries the messages.
+        shared: where hospitals and preprocessed images are kept; several experiments may share them.
+    """
 
     config: ExperimentConfig
-    study: StudyConfig
+    studies: Mapping[str, StudyConfig]
     base: Path
     out: Path
     engine: Engine
+    shared: Path
 
     @staticmethod
     def load(
-        path: Path, out: Path, engine: Engine = "inprocess", changes: Mapping[str, Any] | None = None
+        path: Path,
+        out: Path,
+        engine: Engine = "inprocess",
+        changes: Mapping[str, Any] | None = None,
+        *,
+        shared: Path | None = None,
     ) -> "Experiment":
         """Read an experiment file; ``changes`` are laid over it (scale and seeds of the command line).
 
         Raises:
-            ConfigError: the experiment or its study is wrong.
+            ConfigError: the experiment, its study or a variant of it is wrong.
         """
-        config = load_config(path, ExperimentConfig, changes)
-        if (config.cohort is None) == (not config.sites):
-            raise ConfigError(f"{path}: give either [cohort], to make synthetic hospitals, or [sites], folders of data")
-        if config.sites and not config.central:
-            raise ConfigError(f"{path}: central is missing: name a folder of test participants whom no site holds")
-        study = load_config(path.parent / config.study, StudyConfig, config.overrides)
-        return Experiment(config, study, path.parent, out, engine)
+        config = load_config(path, ExperimentConfig, merged(_extended(path), changes or {}))
+        file = path.parent / config.study
+        studies = {"": load_config(file, StudyConfig, config.overrides)}
+        for name, variant in config.variants.items():
+            try:
+                studies[name] = load_config(file, StudyConfig, merged(config.overrides, variant.overrides))
+                merged_cohort(config.cohort, variant)
+            except ConfigError as error:
+                raise ConfigError(f"{path}: variants.{name}: {error}") from None
+        experiment = Experiment(config, studies, path.parent, out, engine, shared or out)
+        experiment.check(path)
+        return experiment
 
-    def data(self, seed: int) -> Path:
-        """Folder of the hospitals' folders of a seed."""
-        return self.out / f"cohort-{seed}"
+    @property
+    def study(self) -> StudyConfig:
+        """The study itself."""
+        return self.studies[""]
 
-    def sites(self, seed: int) -> tuple[SiteFolder, ...]:
+    @property
+    def variants(self) -> dict[str, Variant]:
+        """All that is run, in order; the study itself under the empty name."""
+        own = {"": Variant(title="")} if self.config.study_itself else {}
+        return {**own, **self.config.variants}
+
+    def check(self, path: Path) -> None:
+        """Refuse what would fail only after hours; see :func:`simulation.admission.check_experiment`."""
+        cfg = self.config
+        named = {**cfg.sites, **({CENTRAL: cfg.central} if cfg.central else {})}
+        check_experiment(
+            path,
+            [self.studies[name] for name in ("", *self.config.variants)],
+            sites=list(cfg.sites) or list(CENTERS),
+            folders={name: self.base / folder for name, folder in named.items()},
+            controls=cfg.controls,
+            seeds=cfg.seeds,
+            together=cfg.cross_validation is None,
+        )
+        known = self._arm_names()
+        for name in (*cfg.explain, *cfg.explain_images):
+            if name not in known:
+                raise ConfigError(f"{path}: explain: {name!r} is none of the arms {', '.join(known)}")
+        if cfg.cross_validation and cfg.cross_validation.site not in (list(cfg.sites) or list(CENTERS)):
+            raise ConfigError(f"{path}: cross_validation.site = {cfg.cross_validation.site!r}: is no hospital here")
+
+    def _arm_names(self) -> list[str]:
+        """Names of all arms, before there are any folders."""
+        cfg, names = self.config, []
+        sites = [SiteFolder(name, Path(), "") for name in sorted(cfg.sites or CENTERS)]
+        for name, variant in self.variants.items():
+            plain = (
+                [f"cv:{cfg.cross_validation.site}"] if cfg.cross_validation else _names(variant.arms or cfg.arms, sites)
+            )
+            names += [f"{arm}@{name}" if name else arm for arm in plain]
+        return names
+
+    def cohort(self, variant: str) -> CohortConfig | None:
+        """The synthetic hospitals of a variant."""
+        return merged_cohort(self.config.cohort, self.variants[variant]) if variant else self.config.cohort
+
+    def data(self, seed: int, variant: str = "") -> Path:
+        """Folder of the hospitals' folders of a seed; variants that change nothing of them share them."""
+        own = f"-{variant}" if variant and self.config.variants[variant].cohort else ""
+        return self.shared / f"cohort-{seed}{own}"
+
+    def sites(self, seed: int, variant: str = "") -> tuple[SiteFolder, ...]:
         """The hospitals, in the order of their names."""
         if self.config.cohort:
-            folders = {p.name: p for p in self.data(seed).iterdir() if p.is_dir() and p.name not in (CENTRAL, "truth")}
+            there = self.data(seed, variant)
+            folders = {p.name: p for p in there.iterdir() if p.is_dir() and p.name not in (CENTRAL, "truth")}
         else:
             folders = {name: self.base / folder for name, folder in self.config.sites.items()}
         return tuple(SiteFolder(name, folders[name], self._label_rule(folders[name])) for name in sorted(folders))
 
-    def central(self, seed: int) -> Path:
-        """Folder of the central test cohort."""
-        return self.data(seed) / CENTRAL if self.config.cohort else self.base / self.config.central
+    def central(self, seed: int, variant: str = "") -> Path | None:
+        """Folder of the central test cohort; None where there is none."""
+        if self.config.cohort:
+            return self.data(seed, variant) / CENTRAL
+        return self.base / self.config.central if self.config.central else None
 
     def arms(self, seed: int) -> list[Arm]:
-        """All arms of a seed, those with the most work first."""
-        sites = self.sites(seed)
-        names = [str(n) for n in ("federated", "pooled") if n in self.config.arms]
-        if "local" in self.config.arms:
-            names += [f"local:{s.name}" for s in sites]
-        return [self._arm(name, seed, sites) for name in names]
+        """All arms of a seed; one that begins with another comes after it."""
+        found = []
+        for name, variant in self.variants.items():
+            sites = self.sites(seed, name)
+            if self.config.cross_validation:
+                found += list(self._folds(self.config.cross_validation, name, seed, sites))
+            else:
+                found += [self._arm(arm, name, seed, sites) for arm in _names(variant.arms or self.config.arms, sites)]
+        return sorted(found, key=lambda arm: arm.begin is not None)
 
-    def _arm(self, name: str, seed: int, sites: tuple[SiteFolder, ...]) -> Arm:
-        # A comparison needs every hospital in every round. A federation of one site is a local or pooled arm: the same
-        # study, but without the proximal term, which is there to hold different sites together.
-        alone = {"min_sites": 1, "strategy": "fedavg", "proximal_mu": 0.0}
-        changes = {"min_sites": len(sites)} if name == "federated" else alone
-        federation = self.study.federation.model_copy(update=changes)
-        training = self.study.training.model_copy(update={"seed": seed})
-        study = self.study.model_copy(update={"training": training, "federation": federation})
-        folder = self.out / "arms" / str(seed) / name.replace(":", "-")
-        return Arm(name, study, sites, self.central(seed), self.out / "cache", folder)
+    def _arm(self, name: str, variant: str, seed: int, sites: tuple[SiteFolder, ...]) -> Arm:
+        study, kind = self.studies[variant], name.partition(":")[0]
+        full = f"{name}@{variant}" if variant else name
+        begin = None
+        if kind == "tuned":
+            study = merged_study(study, self.config.tuning)
+            begin = self._folder(f"federated@{variant}" if variant else "federated", seed)
+        others = 1 if kind in _ALONE else len(sites) - (kind == "without")
+        study = _seeded(study, seed, others)
+        central = self.central(seed, variant)
+        return Arm(full, study, sites, central, self.cache, self._folder(full, seed), begin, self.config.external)
+
+    def _folds(self, cfg: CrossValidation, variant: str, seed: int, sites: tuple[SiteFolder, ...]) -> Iterator[Arm]:
+        name = f"cv:{cfg.site}@{variant}" if variant else f"cv:{cfg.site}"
+        for fold in range(cfg.folds):
+            for draw in range(max(cfg.draws, 1)):
+                changes = {"split": {"folds": cfg.folds, "fold": fold}, "training": {"draws": cfg.draws, "draw": draw}}
+                study = _seeded(merged_study(self.studies[variant], changes), seed, 1)
+                folder = self._folder(name, seed) / f"fold{fold}-draw{draw}"
+                yield Arm(name, study, sites, None, self.cache, folder, external=True)
+
+    @property
+    def cache(self) -> Path:
+        """Preprocessed images."""
+        return self.shared / "cache"
+
+    def _folder(self, name: str, seed: int) -> Path:
+        return self.out / "arms" / str(seed) / name.replace(":", "-")
 
     def _label_rule(self, folder: Path) -> str:
         manifest = folder / MANIFEST
@@ -158,109 +270,61 @@ class Experiment:
         return str(stated or self.study.label.rule)
 
 
-def run_experiment(experiment: Experiment, watch: Watch, command: str = "") -> Path:
-    """Run every arm with every seed, and write results.json; what is complete already is only read.
+def _extended(path: Path) -> dict[str, Any]:
+    """The file laid over the one that it extends."""
+    own = read_toml(path)
+    if not own.get("extends"):
+        return own
+    parent = _extended(path.parent / str(own["extends"]))
+    if own.get("variants"):
+        parent.pop("variants", None)
+    return merged(parent, own)
 
-    Returns:
-        Path of results.json.
+
+def merged_cohort(cohort: CohortConfig | None, variant: Variant) -> CohortConfig | None:
+    """The cohort with a variant's changes.
+
+    Raises:
+        ConfigError: a key is unknown or out of its range.
     """
-    started = time.monotonic()
-    seeds = experiment.config.seeds
-    for seed in seeds:
-        _make_hospitals(experiment, seed, watch)
-    arms = [arm for seed in seeds for arm in experiment.arms(seed)]
-    with worker_pool(WORKERS) as workers:
-        cohorts = [(arm, name) for seed in seeds for arm in experiment.arms(seed)[:1] for name in _cohorts(arm)]
-        _each(workers, compute_frozen, cohorts, lambda done: watch(Status("reading images", done, len(cohorts))))
-        run = run_arm if experiment.engine == "inprocess" else run_arm_on_flower
-        _each(workers, run, [(arm,) for arm in arms], lambda done: watch(_training_status(arms, done)))
-    watch(Status("statistics", 0, 1))
-    results = collect(experiment.config.title, experiment.config.controls, arms, experiment.out)
-    results["meta"] |= {
-        "engine": experiment.engine,
-        "command": command,
-        "scale": experiment.config.cohort.scale if experiment.config.cohort else None,
-        "preset": experiment.config.cohort.preset if experiment.config.cohort else None,
-        "seconds": time.monotonic() - started,
-        "peak_memory_bytes": _peak_memory(),
-    }
-    write_json(experiment.out / "results.json", results)
-    watch(Status("statistics", 1, 1))
-    return experiment.out / "results.json"
-
-
-def prepare_federated(experiment: Experiment, watch: Watch) -> Path:
-    """Make the hospitals and the run directory of the federated arm with the first seed; returns the directory."""
-    seed = experiment.config.seeds[0]
-    _make_hospitals(experiment, seed, watch)
-    arm = next((a for a in experiment.arms(seed) if a.name == "federated"), None)
-    if arm is None:
-        raise ConfigError(f"{experiment.config.name}: arms = {experiment.config.arms} has no federated arm: add it")
-    return prepare(arm).folder
-
-
-def _make_hospitals(experiment: Experiment, seed: int, watch: Watch) -> None:
-    cfg = experiment.config.cohort
-    if cfg is None:
-        return
-    make_cohort(
-        experiment.data(seed),
-        scale=cfg.scale,
-        seed=seed,
-        preset=cfg.preset,
-        central_participants=cfg.central_participants,
-        width_px=cfg.width_px,
-        workers=WORKERS,
-        progress=lambda done, total: watch(Status("making hospitals", done, total)),
-    )
-
-
-def _cohorts(arm: Arm) -> list[str]:
-    """The central cohort first: it is the largest."""
-    return [CENTRAL, *(s.name for s in arm.sites)]
-
-
-def _each(
-    workers: ProcessPoolExecutor, work: Callable[..., Any], jobs: Sequence[tuple[Any, ...]], tell: Callable[[int], None]
-) -> None:
-    """Do all jobs on the workers; the first error stops the rest."""
-    pending: set[Future[Any]] = {workers.submit(work, *job) for job in jobs}
+    if cohort is None or not variant.cohort:
+        return cohort
     try:
-        while pending:
-            tell(len(jobs) - len(pending))
-            finished, pending = wait(pending, timeout=0.5, return_when=FIRST_COMPLETED)
-            for future in finished:
-                future.result()
-        tell(len(jobs))
-    except BaseException:
-        workers.shutdown(wait=False, cancel_futures=True)
-        raise
+        return CohortConfig.model_validate(merged(cohort.model_dump(), variant.cohort))
+    except ValueError as error:
+        raise ConfigError(f"cohort: {error}") from None
 
 
-def _training_status(arms: Sequence[Arm], done: int) -> Status:
-    return Status("training", done, len(arms), tuple(_arm_status(arm) for arm in arms))
+def merged_study(study: StudyConfig, changes: Mapping[str, Any]) -> StudyConfig:
+    """A study with changes laid over it, checked again.
+
+    Raises:
+        ConfigError: a key is unknown or out of its range.
+    """
+    try:
+        return StudyConfig.model_validate(merged(study.model_dump(), changes))
+    except ValueError as error:
+        raise ConfigError(f"study: {error}") from None
 
 
-def _arm_status(arm: Arm) -> ArmStatus:
-    rounds = sorted((arm.folder / "rounds").glob("*.json"))
-    nothing: dict[str, Any] = {"round": 0, "central": {}}
-    latest = json.loads(rounds[-1].read_text(encoding="utf-8")) if rounds else nothing
-    central = latest["central"]
-    return ArmStatus(
-        name=arm.name,
-        seed=arm.study.training.seed,
-        round=latest["round"],
-        rounds=arm.study.federation.rounds,
-        loss=central.get("loss"),
-        auc=central.get("auc"),
-        done=(arm.folder / "arm.json").exists(),
-    )
+def _seeded(study: StudyConfig, seed: int, sites: int) -> StudyConfig:
+    """The study with this seed, asking for every hospital in every round.
+
+    A federation of one has nobody to agree with: its strategy is a plain average of one.
+    """
+    federation = study.federation.model_copy(update={"min_sites": sites})
+    if sites == 1:
+        kept = {name: getattr(federation, name) for name in ("rounds", "min_participants", "round_deadline_s")}
+        federation = FederationConfig(min_sites=1, **kept)
+    training = study.training.model_copy(update={"seed": seed})
+    return study.model_copy(update={"training": training, "federation": federation})
 
 
-def _peak_memory() -> int:
-    """Bytes, an upper bound: the largest resident memory of this process, and the largest worker's for each of them."""
-    own, worker = (resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
-    return int(own + WORKERS * worker) * 1024
+def _names(kinds: Sequence[str], sites: Sequence[SiteFolder]) -> list[str]:
+    """Names of the arms, those with the most work first."""
+    together = [kind for kind in ("federated", "pooled") if kind in kinds]
+    each = [kind for kind in ("without", "pooled_without", "local", "tuned") if kind in kinds]
+    return together + [f"{kind}:{site.name}" for kind in each for site in sites]
 
 
 def with_scale(scale: str | None, seeds: Sequence[int]) -> dict[str, Any]:

@@ -53,7 +53,7 @@ os.execvp(sys.argv[1], sys.argv[1:])
 
 
 def run_arm_on_flower(arm: Arm) -> dict[str, Any]:
-    """Train the federated arm on Flower's engine, score and describe it; every other arm is no federation.
+    """Train an arm on Flower's engine, score and describe it; a local or pooled one is no federation.
 
     Returns:
         As :func:`simulation.harness.run_arm`.
@@ -61,13 +61,13 @@ def run_arm_on_flower(arm: Arm) -> dict[str, Any]:
     Raises:
         RunError: the code is no checkout, Ray is absent, or the run failed on Flower; the message ends with its log.
     """
-    if arm.name != "federated" or finished(arm):
+    if arm.kind not in ("federated", "without", "cv") or finished(arm):
         return run_arm(arm)
     torch.set_num_threads(1)
     started = time.monotonic()
     run = prepare(arm)
     if not run.released:
-        train_on_flower(run, len(arm.sites))
+        train_on_flower(run, len(arm.trained_on))
     return finish(arm, run, time.monotonic() - started)
 
 

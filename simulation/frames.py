@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image as Pillow
 from PIL import ImageDraw, ImageFont
 
-from simulation.devices import DEVICES
+from simulation.devices import Device, machine_of
 
 Pixels = NDArray[np.uint8]
 
@@ -55,13 +55,14 @@ def region_in_frame(device: str, width_px: int, height_px: int) -> Region:
     return Region(screen.left, screen.top, screen.left + width_px, screen.top + height_px)
 
 
-def framed(pixels: Pixels, device: str, depth_mm: int, banner: str) -> Pixels:
+def framed(pixels: Pixels, device: str | Device, depth_mm: int, banner: str) -> Pixels:
     """The whole screen (rows, columns) with the picture in its region; ``banner`` is burned in, empty = none."""
     height, width = pixels.shape
-    frame = _empty_screen(device, width, height, depth_mm).copy()
+    machine = machine_of(device)
+    frame = _empty_screen(machine, width, height, depth_mm).copy()
     if banner:
         _burn_in(frame, banner)
-    region = region_in_frame(device, width, height)
+    region = region_in_frame(machine.key, width, height)
     frame[region.y0 : region.y1, region.x0 : region.x1] = pixels
     return frame
 
@@ -73,10 +74,9 @@ def mask_in_frame(mask: NDArray[np.bool_], device: str) -> NDArray[np.bool_]:
 
 
 @lru_cache(maxsize=128)
-def _empty_screen(device: str, width: int, height: int, depth_mm: int) -> Pixels:
+def _empty_screen(machine: Device, width: int, height: int, depth_mm: int) -> Pixels:
     """The screen before the exam: machine, settings, ruler and grey bar."""
-    screen, machine = SCREENS[device], DEVICES[device]
-    region = region_in_frame(device, width, height)
+    screen, region = SCREENS[machine.key], region_in_frame(machine.key, width, height)
     image = Pillow.new("L", (region.x1 + screen.right, region.y1 + screen.bottom), screen.background)
     draw, font = ImageDraw.Draw(image), ImageFont.load_default_imagefont()
     draw.text((4, 1), f"{machine.model}  {machine.transducer}  MSK", fill=INK, font=font)

@@ -1,7 +1,7 @@
 """One arm of a comparison with one seed: a real federation of one or more sites, run to its end and scored.
 
-Every arm is a federation: ``federated`` of all sites, ``local:SITE`` of one, ``pooled`` of one that holds everybody.
-So the same code trains them all, on the same people, from the same starting weights.
+Every arm is a federation, be it of all sites, of one, or of one that holds everybody (:mod:`simulation.arms`). So the
+same code trains them all, on the same people, from the same starting weights.
 """
 
 import csv
@@ -23,62 +23,34 @@ from numpy.typing import NDArray
 from client.app import make_app
 from client.policy import Policy
 from client.workspace import Site, norms_file, open_site
-from sarco_models.cohort import HeldOut, Split, everyone, open_cohort, pool, split
-from sarco_models.config import StudyConfig
+from sarco_models.cohort import HeldOut, People, open_cohort, pool
+from sarco_models.devices import choose
 from sarco_models.errors import RunError
 from sarco_models.schema import IMAGES_FILE, PARTICIPANTS_FILE, design_columns
+from sarco_models.scores import ParticipantScores
 from sarco_models.summaries import TableScaling
 from sarco_models.training import Reader
 from server.evaluation import released_probabilities
 from server.rounds import run_study
 from server.runs import CoordinatorConfig, Run, start_model, write_json, write_text
+from simulation.arms import CENTRAL as CENTRAL
+from simulation.arms import Arm as Arm
+from simulation.arms import SiteFolder as SiteFolder
 from simulation.grid import InProcessGrid
 
 POOLED = "pooled"
-CENTRAL = "central"
+"""Name of the single site that holds everybody."""
 
-
-@dataclass(frozen=True)
-class SiteFolder:
-    """Where a hospital's data are, and how its labels were made."""
-
-    name: str
-    data: Path
-    label_rule: str
-
-
-@dataclass(frozen=True)
-class Arm:
-    """One way of training with one seed.
-
-    Attributes:
-        name: ``federated``, ``pooled`` or ``local:SITE``.
-        study: with this arm's seed.
-        sites: every hospital of the comparison; all are scored, whichever train.
-        central: folder of the central test cohort.
-        cache: preprocessed images, shared by all arms.
-        folder: run directory of the arm.
-    """
-
-    name: str
-    study: StudyConfig
-    sites: tuple[SiteFolder, ...]
-    central: Path
-    cache: Path
-    folder: Path
-
-    @property
-    def trained_on(self) -> tuple[str, ...]:
-        """Names of the hospitals whose people this arm trains on."""
-        return (
-            (self.name.removeprefix("local:"),) if self.name.startswith("local:") else tuple(s.name for s in self.sites)
-        )
+SCORES = "scores.csv"
+REFERENCE = "reference.csv"
+"""In a cross-validation, the inner validation people's scores: what puts the folds on a common scale."""
 
 
 def prepare(arm: Arm) -> Run:
     """Write the arm's run directory: the coordinator's files, and a site.toml for each hospital that trains."""
-    coordinator = CoordinatorConfig(central=str(arm.central.resolve()), cache=str(arm.cache.resolve()), poll_s=0.05)
-    run = Run.create(arm.folder, arm.study, coordinator)
+    central = str(arm.central.resolve()) if arm.central else ""
+    coordinator = CoordinatorConfig(central=central, cache=str(arm.cache.resolve()), poll_s=0.05)
+    run = Run.create(arm.folder, arm.study, coordinator, begin=arm.begin)
     for site in arm.sites:
         if site.name in arm.trained_on:
             write_text(arm.folder / "sites" / site.name / "site.toml", _site_toml(arm, site))
@@ -139,6 +111,8 @@ def data_digest(arm: Arm) -> str:
     digest = hashlib.sha256()
     for name, folder in [(CENTRAL, arm.central), *((s.name, s.data) for s in arm.sites)]:
         digest.update(f"|{name}|".encode())
+        if folder is None:
+            continue
         for table in (PARTICIPANTS_FILE, IMAGES_FILE):
             path = folder / table
             digest.update(path.read_bytes() if path.is_file() else b"absent")
@@ -148,7 +122,7 @@ def data_digest(arm: Arm) -> str:
 def open_sites(arm: Arm) -> list[Site]:
     """The sites of an arm; the pooled arm has a single one that holds everybody."""
     sites = [open_site(path) for path in sorted((arm.folder / "sites").glob("*/site.toml"))]
-    if arm.name != POOLED:
+    if not arm.pooled:
         for site in sites[1:]:
             # Sites answer one after another and load what they are sent: in one process they share one network.
             site.__dict__["model"] = sites[0].model
@@ -170,13 +144,16 @@ def train_in_process(run: Run, sites: list[Site]) -> None:
 
 def finish(arm: Arm, run: Run, seconds: float) -> dict[str, Any]:
     """Score the released model on everybody who was held out, and write arm.json last."""
-    write_text(arm.folder / "scores.csv", _scores(arm, run))
+    write_text(arm.folder / SCORES, _scores(arm, run, arm.held_out()))
+    if arm.kind == "cv":
+        write_text(arm.folder / REFERENCE, _scores(arm, run, {arm.site: arm.split_of(arm.site).validation}))
     released, records = run.released or {}, run.records()
-    splits = [site_split(arm, site) for site in arm.sites if site.name in arm.trained_on]
+    splits = [arm.split_of(name) for name in arm.trained_on]
     about = {
         "study": arm.study.digest,
         "data": data_digest(arm),
         "trained_on": list(arm.trained_on),
+        "personal": arm.personal,
         "participants": sum(len(s.train) for s in splits),
         "images": sum(len(s.train.images) for s in splits),
         "rounds": len(records) - 1,
@@ -190,24 +167,12 @@ def finish(arm: Arm, run: Run, seconds: float) -> dict[str, Any]:
     return about
 
 
-def site_split(arm: Arm, site: SiteFolder) -> Split:
-    """The split of one hospital, as the hospital itself makes it."""
-    cohort = open_cohort(site.data, arm.study, arm.cache, name=site.name)
-    return split(cohort, arm.study.split, arm.study.training.seed)
-
-
-def held_out(arm: Arm) -> Mapping[str, HeldOut]:
-    """People that nobody trained on: the central cohort, and each hospital's test participants."""
-    central = everyone(open_cohort(arm.central, arm.study, arm.cache))
-    return {CENTRAL: central, **{site.name: site_split(arm, site).test for site in arm.sites}}
-
-
-def _scores(arm: Arm, run: Run) -> str:
-    """scores.csv: one row per held-out participant. Only simulation may write such a file (SCIENCE, pitfall 27)."""
+def _scores(arm: Arm, run: Run, groups: Mapping[str, HeldOut]) -> str:
+    """One row per held-out participant. Only simulation may write such a file (SCIENCE, pitfall 27)."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["site", "participant_id", "label", "probability"])
-    for name, people in held_out(arm).items():
+    for name, people in groups.items():
         probability = released_probabilities(run, people, own_norms(arm, run, name))
         for participant_id, label, value in zip(people.ids, people.labels, probability, strict=True):
             writer.writerow([name, participant_id, int(label), repr(float(value))])
@@ -220,48 +185,64 @@ def own_norms(arm: Arm, run: Run, name: str) -> Path | None:
     A hospital that trained has its own; where only one did, its norms are the model's; everybody else is scored with
     those of the starting weights (None).
     """
-    trained = (POOLED,) if arm.name == POOLED else arm.trained_on
+    trained = (POOLED,) if arm.pooled else arm.trained_on
     owner = name if name in trained else trained[0] if len(trained) == 1 else ""
     if not owner or not arm.study.model.local_norms:
         return None
     return norms_file(arm.folder / "sites" / owner / "state", run.records()[0]["setup"], arm.study.federation.rounds)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Scores:
-    """One arm's or control's probabilities of one cohort's held-out participants, and its frozen threshold."""
+    """One arm's or control's probabilities of one cohort's held-out participants.
+
+    Attributes:
+        arm, seed, site: where they belong.
+        people: one probability each.
+        threshold: frozen before; None where there is none.
+        calls: (participants,) who is called positive, where the threshold is not the same for everybody.
+    """
 
     arm: str
     seed: int
     site: str
-    ids: tuple[str, ...]
-    labels: NDArray[np.bool_]
-    probability: NDArray[np.float64]
+    people: ParticipantScores
     threshold: float | None
+    calls: NDArray[np.bool_] | None = None
 
 
 def read_scores(arm: Arm) -> Iterator[Scores]:
     """What a finished arm says of everybody who was held out, by cohort."""
     threshold = json.loads((arm.folder / "arm.json").read_text(encoding="utf-8"))["threshold"]
-    with (arm.folder / "scores.csv").open(encoding="utf-8", newline="") as file:
+    for site, people in read_people(arm.folder / SCORES).items():
+        yield Scores(arm.name, arm.study.training.seed, site, people, threshold)
+
+
+def read_people(path: Path) -> dict[str, ParticipantScores]:
+    """A file of scores, by cohort."""
+    with path.open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
+    found = {}
     for site in dict.fromkeys(r["site"] for r in rows):
         here = [r for r in rows if r["site"] == site]
-        ids = tuple(r["participant_id"] for r in here)
-        labels = np.array([r["label"] == "1" for r in here])
-        probability = np.array([float(r["probability"]) for r in here])
-        yield Scores(arm.name, arm.study.training.seed, site, ids, labels, probability, threshold)
+        found[site] = ParticipantScores(
+            tuple(r["participant_id"] for r in here),
+            np.array([float(r["probability"]) for r in here]),
+            np.array([r["label"] == "1" for r in here]),
+        )
+    return found
 
 
 def compute_frozen(arm: Arm, name: str) -> None:
     """Read the images of one cohort, and what the frozen layers make of them, into the cache that all arms share."""
     torch.set_num_threads(1)
-    model = start_model(arm.study)
     columns = design_columns(arm.study.features)
     nobody = np.zeros(len(columns))
-    reader = Reader.of(model, TableScaling(nobody, nobody, nobody + 1), arm.study)
-    if name == CENTRAL:
-        reader.prepare(everyone(open_cohort(arm.central, arm.study, arm.cache)))
-        return
-    site = next(s for s in arm.sites if s.name == name)
-    reader.prepare(site_split(arm, site).train)
+    scaling = TableScaling(nobody, nobody, nobody + 1)
+    if name in arm.trained_on:
+        people: People = arm.split_of(name).train
+    else:
+        folder = arm.central if name == CENTRAL else next(s.data for s in arm.sites if s.name == name)
+        cohort = open_cohort(folder or arm.cache, arm.study, arm.cache, name=name)
+        people = HeldOut(cohort, np.arange(len(cohort), dtype=np.int64))
+    Reader.of(start_model(arm.study).to(choose("auto")), scaling, arm.study).prepare(people)

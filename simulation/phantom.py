@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from simulation.anatomy import MUSCLES, Curve, Scene, Subject, Truth, build_scene
 from simulation.anatomy import random_subject as random_subject
-from simulation.devices import DEPTH_STEP_MM, DEVICES, Device
+from simulation.devices import DEPTH_STEP_MM, Device, machine_of
 from simulation.echoes import Picture
 from simulation.speckle import BeamGrid, Field, speckle_bank
 
@@ -80,7 +80,7 @@ def render(
     subject: Subject,
     rng: np.random.Generator,
     *,
-    device: str = "aixplorer",
+    device: str | Device = "aixplorer",
     width_px: int = 224,
     depth_mm: int | None = None,
 ) -> Image:
@@ -89,26 +89,30 @@ def render(
     Args:
         subject: the muscle.
         rng: all the chance of this picture; equal generators give equal pixels.
-        device: a key of ``DEVICES``.
+        device: a key of ``DEVICES``, or a machine.
         width_px: picture width; the height follows from the depth, with square pixels.
         depth_mm: depth setting; None chooses the smallest step that shows the bone, as an operator would.
     """
-    machine, geometry = DEVICES[device], _geometry(device, width_px)
+    machine = machine_of(device)
+    geometry = _geometry(machine, width_px)
     scene, depth = _view(subject, rng, machine, geometry)
     depth = depth_mm or depth
     height = round(depth / geometry.mm_per_pixel)
-    bank = speckle_bank(device, geometry.grid)
+    bank = speckle_bank(machine, geometry.grid)
     picture = Picture(machine, bank, rng, height * geometry.oversample)
     grey = _to_display(picture.echoes_as_grey(scene), geometry)
     pixels = _grey_map(machine).take((grey * np.float32(1023)).astype(np.int16))
     mask = _mask(scene, geometry, height)
-    return Image(pixels, mask, geometry.mm_per_pixel, device, depth, scene.truth)
+    return Image(pixels, mask, geometry.mm_per_pixel, machine.key, depth, scene.truth)
 
 
-def preview(subject: Subject, rng: np.random.Generator, *, device: str = "aixplorer", width_px: int = 224) -> Preview:
+def preview(
+    subject: Subject, rng: np.random.Generator, *, device: str | Device = "aixplorer", width_px: int = 224
+) -> Preview:
     """Size and truth of the picture that ``render`` would draw from an equal generator, at a tenth of its cost."""
-    geometry = _geometry(device, width_px)
-    scene, depth = _view(subject, rng, DEVICES[device], geometry)
+    machine = machine_of(device)
+    geometry = _geometry(machine, width_px)
+    scene, depth = _view(subject, rng, machine, geometry)
     return Preview(geometry.mm_per_pixel, round(depth / geometry.mm_per_pixel), depth, scene.truth)
 
 
@@ -122,8 +126,7 @@ def _view(subject: Subject, rng: np.random.Generator, machine: Device, geometry:
 
 
 @lru_cache(maxsize=64)
-def _geometry(device: str, width_px: int) -> _Geometry:
-    machine = DEVICES[device]
+def _geometry(machine: Device, width_px: int) -> _Geometry:
     mm_per_pixel = machine.width_mm / width_px
     oversample = max(1, int(np.ceil(mm_per_pixel / MAX_SAMPLE_MM)))
     num_lines = 128 if width_px < 320 else 192

@@ -11,14 +11,17 @@ import pandas as pd
 from sarco_models.errors import ConfigError
 from simulation.anatomy import Subject
 from simulation.centers import CENTERS, Center, Counts, MaskFormat, PerClass, counts_at, counts_of_sample, preset_named
-from simulation.tables import People, draw_people, draw_subjects
+from simulation.devices import DEVICES, Device, shifted
+from simulation.subjects import draw_subjects
+from simulation.tables import People, draw_people
 
-VERSION = 1  # of the bytes written for given parameters
+VERSION = 2  # of the bytes written for given parameters
 CENTRAL = "central"
 CENTRAL_PARTICIPANTS, CENTRAL_PARTICIPANTS_TINY = 300, 24
 BURNED_IN_SHARE = 0.10
 GREY_BAR_REGION_SHARE = 0.3
 MIN_WIDTH_PX = 32
+MAX_SHIFT = 4.0
 MASK_SUFFIX: dict[MaskFormat, str] = {"nifti": ".nii.gz", "png": ".png", "labelme": ".json"}
 
 
@@ -31,6 +34,8 @@ class Parameters:
     preset: str
     central_participants: int
     width_px: int
+    device_shift: float = 1.0
+    prevalence_shift: float = 1.0
     version: int = VERSION
 
 
@@ -58,6 +63,7 @@ class PlannedImage:
         burned_in: the banner shows an invented name.
         grey_bar_region: DICOM lists the grey bar as a region before the tissue, as some machines do.
         seeds: of the image's own generator.
+        device_shift: see :func:`simulation.devices.shifted`.
     """
 
     exam: PlannedExam
@@ -66,11 +72,17 @@ class PlannedImage:
     grey_bar_region: bool
     seeds: tuple[int, ...]
     width_px: int
+    device_shift: float
 
     @property
     def participant_id(self) -> str:
         """Whose image it is."""
         return self.exam.participant_id
+
+    @property
+    def machine(self) -> Device:
+        """What it is scanned with."""
+        return shifted(DEVICES[self.exam.device], self.device_shift)
 
     @property
     def image(self) -> str:
@@ -113,16 +125,25 @@ def plan_sites(parameters: Parameters) -> list[PlannedSite]:
         raise ConfigError(
             f"central_participants: {parameters.central_participants}; at least {least}, two of each centre, are needed"
         )
+    _check_shifts(parameters)
+    counts = [counts_at(c, parameters.scale, preset, parameters.prevalence_shift) for c in CENTERS.values()]
+    centers = list(zip(CENTERS.values(), counts, strict=True))
     sites = [
-        _plan_site(center.name, [(center, counts_at(center, parameters.scale, preset))], parameters, stream)
-        for stream, center in enumerate(CENTERS.values(), start=1)
+        _plan_site(center.name, [(center, count)], parameters, stream)
+        for stream, (center, count) in enumerate(centers, start=1)
     ]
     shares = np.array_split(np.arange(parameters.central_participants), len(CENTERS))
     mixture = [
-        (center, counts_of_sample(counts_at(center, parameters.scale, preset), len(share)))
-        for center, share in zip(CENTERS.values(), shares, strict=True)
+        (center, counts_of_sample(count, len(share))) for (center, count), share in zip(centers, shares, strict=True)
     ]
     return [*sites, _plan_site(CENTRAL, mixture, parameters, len(CENTERS) + 1)]
+
+
+def _check_shifts(parameters: Parameters) -> None:
+    for name in ("device_shift", "prevalence_shift"):
+        shift = getattr(parameters, name)
+        if not 0 <= shift <= MAX_SHIFT:  # also refuses NaN
+            raise ConfigError(f"{name}: {shift:g}; between 0 (no shift) and {MAX_SHIFT:g} is needed, 1 is the paper's")
 
 
 def _plan_site(name: str, mixture: Sequence[tuple[Center, Counts]], parameters: Parameters, stream: int) -> PlannedSite:
@@ -153,6 +174,7 @@ def _plan_site(name: str, mixture: Sequence[tuple[Center, Counts]], parameters: 
                 grey_bar_region=bool(rng.random() < GREY_BAR_REGION_SHARE),
                 seeds=(parameters.seed, stream, k, number),
                 width_px=parameters.width_px,
+                device_shift=parameters.device_shift,
             )
             for number in range(1, images_each[source] + 1)
         ]

@@ -10,7 +10,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from simulation.experiments import ArmStatus, Status, Watch
+from simulation.status import ArmStatus, Status, Watch
 
 _LINE_EVERY_S = 5.0
 

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter1d
 
-from simulation.devices import DEVICES, Device
+from simulation.devices import Device
 
 Field = NDArray[np.float32]
 
@@ -81,10 +81,9 @@ class SpeckleBank:
 
 
 @lru_cache(maxsize=16)
-def speckle_bank(device_key: str, grid: BeamGrid) -> SpeckleBank:
+def speckle_bank(device: Device, grid: BeamGrid) -> SpeckleBank:
     """The device's bank at a sampling; always the same one, so that pictures depend on their generator only."""
-    device = DEVICES[device_key]
-    rng = np.random.default_rng([len(device_key), *device_key.encode()])
+    rng = np.random.default_rng([len(device.key), *device.key.encode()])
     fields = np.stack([_speckle_field(device, grid, rng) for _ in range(NUM_FIELDS)])
     return SpeckleBank(grid, fields, _textures(grid, rng))
 

@@ -61,6 +61,8 @@ def make_cohort(  # noqa: PLR0913 - all but the folder are options by name
     preset: str = "paper_matched",
     central_participants: int | None = None,
     width_px: int = 224,
+    device_shift: float = 1.0,
+    prevalence_shift: float = 1.0,
     workers: int = 2,
     progress: Progress | None = None,
 ) -> dict[str, Path]:
@@ -73,6 +75,10 @@ def make_cohort(  # noqa: PLR0913 - all but the folder are options by name
         preset: a key of ``centers.PRESETS``.
         central_participants: None is 300, at scale ``tiny`` 24.
         width_px: of the picture inside the frame.
+        device_shift: how far each machine lies from centre A's in what its pictures depend on (``devices.shifted``);
+            0 = all scan as centre A does, 1 = as the machines are, 4 at most.
+        prevalence_shift: how far each centre's prevalence lies from that of all, on the logit scale
+            (``centers.counts_at``); 0 = the same everywhere, 1 = the paper's, 4 at most.
         workers: processes; 1 draws in this one.
         progress: called with images done and images in all.
 
@@ -84,7 +90,9 @@ def make_cohort(  # noqa: PLR0913 - all but the folder are options by name
     """
     if central_participants is None:
         central_participants = CENTRAL_PARTICIPANTS_TINY if scale == "tiny" else CENTRAL_PARTICIPANTS
-    parameters = Parameters(scale, seed, preset, central_participants, width_px)
+    parameters = Parameters(
+        scale, seed, preset, central_participants, width_px, float(device_shift), float(prevalence_shift)
+    )
     sites = plan_sites(parameters)
     if workers < 1:
         raise ConfigError(f"workers: {workers}; at least 1 is needed")
@@ -147,12 +155,12 @@ def write_image(site: Path, planned: PlannedImage) -> Written:
     image_file, mask_file, exam = site / planned.image, site / planned.mask, planned.exam
     rng = np.random.default_rng(planned.seeds)
     if _complete(image_file) and _complete(mask_file):
-        seen = preview(exam.subject, rng, device=exam.device, width_px=planned.width_px)
+        seen = preview(exam.subject, rng, device=planned.machine, width_px=planned.width_px)
         return Written(planned, region_in_frame(exam.device, planned.width_px, seen.height_px), seen)
-    image = render(exam.subject, rng, device=exam.device, width_px=planned.width_px)
+    image = render(exam.subject, rng, device=planned.machine, width_px=planned.width_px)
     region = region_in_frame(exam.device, *image.pixels.shape[::-1])
     banner = f"{formats.fake_name(exam.participant_id)}  {exam.participant_id}  {exam.day:%Y-%m-%d}"
-    frame = framed(image.pixels, exam.device, image.depth_mm, banner if planned.burned_in else "")
+    frame = framed(image.pixels, planned.machine, image.depth_mm, banner if planned.burned_in else "")
     _write(mask_file, _mask_bytes(mask_in_frame(image.mask, exam.device), planned))
     picture = formats.jpg_bytes(frame) if exam.jpg else formats.dicom_bytes(frame, planned, image.preview, region)
     _write(image_file, picture)

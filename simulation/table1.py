@@ -59,8 +59,8 @@ ROWS = {
     ),
     "total_cholesterol_mmol_per_l": Row(
         PerClass((2.2, 3.72, 4.31, 5.01, 8.0), (2.0, 3.57, 4.39, 4.95, 7.8)),
-        (0, 0.05, 0, 0.15, 0.90, 0, 0.10),
-        -0.45,
+        (0, 0, 0, 0, 0, 0, 0),  # follows its parts: lipids.py
+        0.0,
         2,
     ),
     "triglycerides_mmol_per_l": Row(

@@ -5,13 +5,14 @@ differ by ``male_shift``; the mixture of the two is brought back to a standard n
 function, and ``z`` to the column's unit through the class's quantiles (monotone cubic interpolation). A person whose
 values contradict the label rule is drawn again, which bends the quantiles; ``knots.json`` holds, for every column, the
 ``z`` at which the accepted people reach each quantile. ``python -m simulation.tables`` makes that file anew.
+Total cholesterol has no factors of its own: its ``z`` is that of the sum of its parts (``lipids.py``).
 
 Method, numbers and sources: SCIENCE section 2.
 """
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 
@@ -21,8 +22,8 @@ from numpy.typing import NDArray
 from scipy.interpolate import PchipInterpolator
 from scipy.special import ndtr, ndtri
 
-from simulation.anatomy import Subject
 from simulation.centers import CENTERS, PRESETS, Center, Knots, PerClass, Preset
+from simulation.lipids import HDL, LDL, TOTAL, TRIGLYCERIDES, at_least_its_parts, score_among, sum_of_parts
 from simulation.table1 import (
     ASMI_LOADINGS,
     AWGS_COLUMNS,
@@ -44,6 +45,7 @@ Array = NDArray[np.float64]
 ZKnots = Mapping[str, tuple[float, ...]]  # column -> z of minimum, quartiles and maximum
 
 KNOTS_FILE = Path(__file__).with_name("knots.json")
+NUM_REFERENCE = 20_000  # people whose sums of lipids rank those who are drawn
 Z_KNOTS = (-2.6, float(ndtri(0.25)), 0.0, float(ndtri(0.75)), 2.6)
 DECIMALS = {name: row.decimals for name, row in ROWS.items()} | {
     "weight_kg": 1,
@@ -143,44 +145,6 @@ def with_missing(table: pd.DataFrame, num_participants: int, rng: np.random.Gene
     return table
 
 
-def draw_subjects(people: People, center: Center, preset: Preset, rng: np.random.Generator) -> list[Subject]:
-    """Each participant's rectus femoris, tied to the same factors as the table by ``preset.coupling``.
-
-    Sizes and slopes: SCIENCE 2.4. Sarcopenia thins and narrows the muscle, infiltrates it and thickens its fasciae.
-    """
-    effect = preset.image_effect * center.image_effect * people.table["sarcopenia"].to_numpy(float)
-    male = people.table["male"].to_numpy(float)
-    noise = rng.standard_normal((len(male), 5))
-
-    def tied(loadings: tuple[float, ...], own: Array) -> Array:
-        direction = np.array(loadings) / np.linalg.norm(loadings)
-        score: Array = preset.coupling * people.factors @ direction + np.sqrt(1 - preset.coupling**2) * own
-        return score
-
-    size = tied((-0.25, 0, 0.45, 0.12, 0, 0, 0), noise[:, 0])
-    quality = tied((0.30, 0.25, -0.20, 0, 0, 0, 0), noise[:, 1])
-    fatness = tied((0, 1, 0, 0, 0, 0, 0), noise[:, 2])
-    edema = float(center.edema)
-    thickness = 13.2 + 2.1 * male + 2.3 * size - 2.3 * effect - 0.8 * edema
-    width = 33.5 + 2.6 * male + 2.4 * (0.6 * size + 0.8 * noise[:, 3]) - 1.8 * effect
-    infiltration = 0.30 - 0.03 * male + 0.12 * quality + 0.11 * effect + 0.05 * edema
-    fascia = 0.35 + 0.18 * (0.5 * quality + 0.87 * noise[:, 4]) + 0.17 * effect
-    deep = 11.5 + 1.5 * male + 2.4 * (0.7 * size + 0.7 * noise[:, 3]) - 2.2 * effect
-    fat = np.where(male == 1, 4.6, 8.8) * np.exp(0.38 * fatness) * (1 + 0.15 * edema)
-    return [
-        Subject("rectus_femoris", *(float(v) for v in row))
-        for row in zip(
-            thickness.clip(5, 24),
-            width.clip(22, 46),
-            fat.clip(1.5, 22),
-            infiltration.clip(0.02, 0.95),
-            fascia.clip(0, 1),
-            deep.clip(4, 20),
-            strict=True,
-        )
-    ]
-
-
 def stored_knots(center: Center, sarcopenia: bool) -> ZKnots:
     """The calibrated ``z`` of each column's quantiles; a centre whose rule rejects nobody needs none."""
     return _read_knots().get(center.name, {}).get("sarcopenia" if sarcopenia else "healthy", {})
@@ -201,7 +165,7 @@ def calibrated_knots(center: Center, sarcopenia: bool, num_people: int = 60_000,
     knots: dict[str, tuple[float, ...]] = dict.fromkeys(ROWS, Z_KNOTS)
     for _ in range(rounds):
         rng = np.random.default_rng([7, sarcopenia])
-        lots = _accepted_by_sex(_Lot(center, sarcopenia, PRESETS["table1_faithful"], knots), num_people, rng)
+        lots = _accepted_by_sex(_lot(center, sarcopenia, PRESETS["table1_faithful"], knots), num_people, rng)
         scores = np.concatenate([lot.z for lot in lots])
         for column, z in zip(ROWS, scores.T, strict=True):
             old, new = np.array(knots[column]), np.quantile(z, share)
@@ -223,12 +187,13 @@ def write_knots(path: Path = KNOTS_FILE) -> None:
 
 @dataclass(frozen=True)
 class _Lot:
-    """What a class of people is drawn from."""
+    """What a class of people is drawn from; ``sums`` are sorted sums of lipids of its people."""
 
     center: Center
     sarcopenia: bool
     preset: Preset
     knots: ZKnots
+    sums: Array
 
 
 @dataclass(frozen=True)
@@ -242,7 +207,7 @@ class _Drawn:
 
 def _draw_class(center: Center, sarcopenia: bool, num_people: int, preset: Preset, rng: np.random.Generator) -> People:
     """Accepted people of one class, with its exact number of men, diabetes and osteoporosis."""
-    lot = _Lot(center, sarcopenia, preset, stored_knots(center, sarcopenia))
+    lot = _lot(center, sarcopenia, preset, stored_knots(center, sarcopenia))
     lots = _accepted_by_sex(lot, num_people, rng)
     table = pd.concat([d.table for d in lots], ignore_index=True)
     factors = np.concatenate([d.factors for d in lots])
@@ -276,8 +241,30 @@ def _fits_label(table: pd.DataFrame, lot: _Lot) -> NDArray[np.bool_]:
     return fits
 
 
+def _lot(center: Center, sarcopenia: bool, preset: Preset, knots: ZKnots) -> _Lot:
+    """The class, with the sums of lipids of people who are drawn for nothing else, always the same."""
+    lot = _Lot(center, sarcopenia, preset, knots, np.zeros(0))
+    men = round(center.male_share[sarcopenia] * NUM_REFERENCE)
+    rng = np.random.default_rng([11, sarcopenia])
+    z = np.concatenate([_scores(lot, male, n, rng)[2] for male, n in ((0, NUM_REFERENCE - men), (1, men))])
+    return replace(lot, sums=np.sort(_sums(z, lot)))
+
+
 def _draw(lot: _Lot, male: int, num_people: int, rng: np.random.Generator) -> _Drawn:
     """People of one class and sex, before the label rule; values as printed, so that rounding cannot break it."""
+    factors, within_sex, z = _scores(lot, male, num_people, rng)
+    z[:, list(ROWS).index(TOTAL)] = score_among(_sums(z, lot), lot.sums)
+    columns = {c: _value(z[:, k], c, lot) for k, c in enumerate(ROWS)}
+    columns[TOTAL] = at_least_its_parts(columns[TOTAL], columns[LDL] + columns[HDL])
+    table = pd.DataFrame(columns | {"male": male})
+    table["weight_kg"] = (table["bmi_kg_per_m2"] * table["height_m"] ** 2).round(1)
+    table["bmi_kg_per_m2"] = (table["weight_kg"] / table["height_m"] ** 2).round(2)
+    _add_muscle_mass(table, within_sex[:, -1], lot, rng)
+    return _Drawn(table, factors, z)
+
+
+def _scores(lot: _Lot, male: int, num_people: int, rng: np.random.Generator) -> tuple[Array, Array, Array]:
+    """Factors, each column's score within the sex (the last is muscle mass), and ``z`` within the class."""
     share, strength = lot.center.male_share[lot.sarcopenia], lot.preset.correlation
     loadings = np.array([r.loadings for r in ROWS.values()] + [ASMI_LOADINGS]) * strength
     own = np.sqrt(1 - (loadings**2).sum(axis=1))
@@ -286,13 +273,13 @@ def _draw(lot: _Lot, male: int, num_people: int, rng: np.random.Generator) -> _D
     shift = np.array([r.male_shift for r in ROWS.values()])
     level = within_sex[:, :-1] + shift * (male - share)
     mixture = share * ndtr(level - shift * (1 - share)) + (1 - share) * ndtr(level + shift * share)
-    z = ndtri(mixture.clip(1e-6, 1 - 1e-6))
-    columns = {c: _value(z[:, k], c, lot) for k, c in enumerate(ROWS)}
-    table = pd.DataFrame(columns | {"male": male})
-    table["weight_kg"] = (table["bmi_kg_per_m2"] * table["height_m"] ** 2).round(1)
-    table["bmi_kg_per_m2"] = (table["weight_kg"] / table["height_m"] ** 2).round(2)
-    _add_muscle_mass(table, within_sex[:, -1], lot, rng)
-    return _Drawn(table, factors, z)
+    return factors, within_sex, ndtri(mixture.clip(1e-6, 1 - 1e-6))
+
+
+def _sums(z: Array, lot: _Lot) -> Array:
+    """Sum of each person's lipids, mmol/L; the score that total cholesterol has so far is that of the remnants."""
+    ldl, hdl, fat = (_value(z[:, list(ROWS).index(c)], c, lot) for c in (LDL, HDL, TRIGLYCERIDES))
+    return sum_of_parts(ldl, hdl, fat, z[:, list(ROWS).index(TOTAL)])
 
 
 def _value(z: Array, column: str, lot: _Lot) -> Array:

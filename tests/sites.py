@@ -17,7 +17,7 @@ from pydicom import Dataset, uid
 from pydicom.dataset import FileMetaDataset
 
 from sarco_models.cohort import Cohort, open_cohort
-from sarco_models.config import StudyConfig, merged
+from sarco_models.config import Feature, StudyConfig, merged
 
 FEATURES: list[dict[str, Any]] = [
     {"name": "age_years", "group": "clinical", "unit": "years", "low": 18.0, "high": 110.0},
@@ -167,3 +167,51 @@ def write_dicom(path: Path, frame: NDArray[np.uint8], mm_per_pixel: float = MM_P
 def opened(folder: Path, config: StudyConfig) -> Cohort:
     """The site's cohort; the cache lies beside the folder."""
     return open_cohort(folder, config, folder.with_name(f"{folder.name}-cache"))
+
+
+def site_of(folder: Path, config: StudyConfig, n: int = 24, seed: int = 1, *, rule: str = "") -> Path:
+    """A synthetic site of any study, in the study's own words; every third participant is positive.
+
+    Values lie within the plausible range of each feature, higher where positive, and one in ten is missing. Of a study
+    that looks at images there are one or two PNG for each participant, their masks and ``calibration.csv``. ``rule`` is
+    the site's own way to its labels, where it is not the study's.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    rng = np.random.default_rng([seed, 2])
+    columns = ("participant_id", config.label.column, *(f.name for f in config.features))
+    people = [(f"Q{i:03d}", int(i % 3 == 0)) for i in range(n)]
+    rows = [(name, label, *(_cell(f, label, rng) for f in config.features)) for name, label in people]
+    write_csv(folder / "participants.csv", columns, rows)
+    if config.uses_images:
+        _pictures(folder, people, rng)
+    about = {"synthetic": True, "label_rule": rule or config.label.rule}
+    (folder / "manifest.json").write_text(json.dumps(about), encoding="utf-8")
+    return folder
+
+
+def _cell(feature: Feature, label: int, rng: np.random.Generator) -> str:
+    if rng.random() < 0.1:
+        return ""
+    if feature.kind == "binary":
+        return str(int(rng.random() < 0.3 + 0.4 * label))
+    if feature.kind == "categorical":
+        return str(rng.choice(feature.categories))
+    share = np.clip(rng.normal(0.4 + 0.2 * label, 0.12), 0, 1)
+    return f"{feature.low + share * (feature.high - feature.low):.3g}"
+
+
+def _pictures(folder: Path, people: Sequence[tuple[str, int]], rng: np.random.Generator) -> None:
+    """The bright ellipse is thinner where the participant is positive."""
+    for name in ("images", "masks"):
+        (folder / name).mkdir(exist_ok=True)
+    rows, calibration = [], []
+    for i, (name, label) in enumerate(people):
+        for k in range(1 + i % 2):
+            frame, mask = ultrasound(rng, half_height=7 if label else 11)
+            image = f"images/{i:03d}_{k}.png"
+            Image.fromarray(frame).save(folder / image)
+            Image.fromarray(mask.astype(np.uint8) * 255).save(folder / f"masks/{i:03d}_{k}.png")
+            rows.append((image, name, f"masks/{i:03d}_{k}.png"))
+            calibration.append((image, 0, BANNER_ROWS, FRAME[1], FRAME[0], MM_PER_PIXEL, MM_PER_PIXEL))
+    write_csv(folder / "images.csv", ("image", "participant_id", "mask"), rows)
+    write_csv(folder / "calibration.csv", CALIBRATION_COLUMNS, calibration)

@@ -1,4 +1,7 @@
-"""Batch norms in a federation of image sites: frozen, replaced, or each hospital's own; nothing of them travels."""
+"""Norms in a federation of image sites: frozen, replaced, or each hospital's own; nothing of a batch norm travels.
+
+What each hospital keeps is tested on batch norms (FedBN: Li et al. 2021) and on layer norms (FedBN-style).
+"""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -15,18 +18,21 @@ import client.app
 import client.tasks
 from client.workspace import Site, norms_file
 from sarco_models import wire
-from sarco_models.cohort import TrainingPeople
+from sarco_models.cohort import TrainingPeople, everyone, open_cohort
+from sarco_models.metrics import auc
 from sarco_models.parameters import Manifest, Parameters, local_tensors, trained_tensors
 from sarco_models.schema import design_columns
 from sarco_models.summaries import Moments, agreed_scaling
 from sarco_models.training import Batch, Reader, participant_loss
-from sarco_models.wire import Ready, Refused, Setup, Train, Trained
+from sarco_models.wire import Assess, Assessed, Ready, Refused, Setup, Train, Trained
 from server.evaluation import released_probabilities
 from server.runs import Run
-from simulation.harness import Arm, SiteFolder, held_out, open_sites, own_norms, prepare, run_arm
+from simulation.harness import Arm, SiteFolder, open_sites, own_norms, prepare, run_arm
 from tests.sites import image_site, image_study
 
 Make = Callable[..., Arm]
+OWN: dict[str, dict[str, Any]] = {"batch norms": {}, "layer norms": {"backbone": "convnext_atto", "weights": "phantom"}}
+BOTH = pytest.mark.parametrize("kept", OWN)
 
 
 @pytest.fixture(scope="module")
@@ -102,17 +108,20 @@ def plain_loop(site: Site, run: Run) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("norm", ["frozen", "group", "local"])
-def test_one_site_fedavg_equals_central_training_of_an_efficientnet(arm: Make, norm: str) -> None:
-    one = arm(norm, ("alpha",), trainable="all" if norm == "group" else "last_stage")
+@pytest.mark.parametrize(
+    ("norm", "kept"),
+    [("frozen", "batch norms"), ("group", "batch norms"), ("local", "batch norms"), ("local", "layer norms")],
+)
+def test_one_site_fedavg_equals_central_training_whatever_the_norms(arm: Make, norm: str, kept: str) -> None:
+    one = arm(norm, ("alpha",), trainable="all" if norm == "group" else "last_stage", **OWN[kept])
     run_arm(one)
     run, site = Run.open(one.folder), open_sites(one)[0]
     plain_loop(site, run)
     np.testing.assert_allclose(final(one), Parameters.pack(trained_tensors(site.model.net)).vector, rtol=0, atol=1e-6)
     assert np.abs(final(one) - run.parameters_after(0).vector).max() > 1e-3
     if norm == "local":
-        kept = Parameters.pack(local_tensors(site.model.net)).vector
-        np.testing.assert_allclose(norms_of(one, "alpha"), kept, rtol=0, atol=1e-6)
+        own = Parameters.pack(local_tensors(site.model.net)).vector
+        np.testing.assert_allclose(norms_of(one, "alpha"), own, rtol=0, atol=1e-6)
 
 
 # ---- norms that stay -------------------------------------------------------------------------------------------------
@@ -134,9 +143,10 @@ def replies(monkeypatch: pytest.MonkeyPatch) -> list[Trained]:
 
 
 @pytest.mark.slow
-def test_local_norms_never_leave_their_hospital(arm: Make, replies: list[Trained]) -> None:
+@BOTH
+def test_local_norms_never_leave_their_hospital(arm: Make, replies: list[Trained], kept: str) -> None:
     """FedBN (Li et al. 2021): two hospitals' norms differ after a round, and no message holds a tensor of them."""
-    federated = arm("local")
+    federated = arm("local", **OWN[kept])
     run_arm(federated)
     run = Run.open(federated.folder)
     local = set(local_tensors(run.model.net))
@@ -166,15 +176,37 @@ def test_results_say_whose_norms_they_belong_to(arm: Make) -> None:
 
 
 @pytest.mark.slow
-def test_a_hospitals_people_are_scored_with_its_own_norms(arm: Make) -> None:
-    federated = arm("local")
+@BOTH
+def test_a_hospitals_people_are_scored_with_its_own_norms(arm: Make, hospitals: Path, kept: str) -> None:
+    federated = arm("local", **OWN[kept])
     run_arm(federated)
-    run, people = Run.open(federated.folder), held_out(federated)
+    run = Run.open(federated.folder)
+    central = everyone(open_cohort(hospitals / "central", federated.study, federated.cache))
+    people = {**federated.held_out(), "central": central}
     for name, other in (("alpha", "beta"), ("beta", "alpha"), ("central", "")):
         files = [own_norms(federated, run, n) for n in (name, other)]
         own, others = (released_probabilities(run, people[name], file) for file in files)
         assert np.array_equal(own, released_probabilities(run, people[name], files[0]))  # nothing is left of the other
         assert np.array_equal(own, others) == (name == "central")  # the coordinator has the starting ones only
+
+
+@pytest.mark.slow
+@BOTH
+def test_a_hospital_assesses_the_released_model_with_its_own_norms(arm: Make, kept: str) -> None:
+    federated = arm("local", **OWN[kept])
+    run_arm(federated)
+    run = Run.open(federated.folder)
+    about, setup = run.released or {}, run.records()[0]["setup"]
+    request = Assess(run.study.digest, setup, 2, about["prevalence"], about["threshold"] or 0.5, run.final)
+    for site in open_sites(federated):
+        site.policy = site.policy.model_copy(update={"min_cell": 1})  # 7 people to test on
+        reply = client.tasks.handle(site, request)
+        assert isinstance(reply, Assessed)
+        people, norms = site.split.test, own_norms(federated, run, site.name)
+        probability = released_probabilities(run, people, norms)
+        assert reply.evaluation.auc == pytest.approx(auc(probability, people.labels == 1), abs=1e-12)
+        assert reply.evaluation.found is not None
+        assert reply.evaluation.found.right == (probability[people.labels == 1] >= request.threshold).sum()
 
 
 @pytest.mark.slow
@@ -188,9 +220,10 @@ def test_where_one_hospital_trained_its_norms_are_the_models(arm: Make) -> None:
 
 
 @pytest.mark.slow
-def test_an_interrupted_run_ends_with_the_same_model_and_the_same_norms(arm: Make) -> None:
+@BOTH
+def test_an_interrupted_run_ends_with_the_same_model_and_the_same_norms(arm: Make, kept: str) -> None:
     """A round that is repeated begins with the norms that it began with, not with those that it left."""
-    whole, broken = arm("local", folder="whole"), arm("local", folder="broken")
+    whole, broken = (arm("local", folder=name, **OWN[kept]) for name in ("whole", "broken"))
     run_arm(whole)
     write = Run.record
 

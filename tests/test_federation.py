@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from flwr.app import Message
+from pydantic import ValidationError
 
 import client.app
 import client.tasks
@@ -25,6 +26,7 @@ from sarco_models.schema import design_columns
 from sarco_models.summaries import Moments, agreed_scaling
 from sarco_models.training import Batch, Reader
 from sarco_models.wire import Code, Evaluate, Refused, Train, Trained
+from server import runs
 from server.runs import Run
 from simulation.grid import InProcessGrid
 from simulation.harness import Arm, SiteFolder, open_sites, prepare, run_arm, train_in_process
@@ -190,25 +192,78 @@ def test_same_seed_same_model_other_seed_other_model(arm: Callable[..., Arm]) ->
     assert not np.array_equal(final(first), final(other))
 
 
+def killed(arm: Arm, *, round_: int, half_way: bool = False) -> None:
+    """Run until a round is recorded, or with ``half_way`` until its model is written and its record is not."""
+    write, write_json = Run.record, runs.write_json
+
+    def dies(run: Run, this: int, *rest: Any) -> None:
+        write(run, this, *rest)
+        if this == round_:
+            raise KeyboardInterrupt
+
+    def dies_before_the_record(path: Path, content: Any) -> None:
+        if path.name == f"{round_:04d}.json":
+            raise KeyboardInterrupt
+        write_json(path, content)
+
+    with pytest.MonkeyPatch.context() as patch:
+        if half_way:
+            patch.setattr(runs, "write_json", dies_before_the_record)
+        else:
+            patch.setattr(Run, "record", dies)
+        with pytest.raises(KeyboardInterrupt):
+            run_arm(arm)
+    assert not (arm.folder / "model.json").exists()
+    assert len(Run.open(arm.folder).records()) - 1 == round_ - half_way
+
+
 def test_an_interrupted_run_ends_with_the_same_model(arm: Callable[..., Arm]) -> None:
     whole, broken = arm(folder="whole"), arm(folder="broken")
     run_arm(whole)
-    write = Run.record
-
-    def dies_after_round_two(run: Run, round_: int, *rest: Any) -> None:
-        write(run, round_, *rest)
-        if round_ == 2:
-            raise KeyboardInterrupt
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Run, "record", dies_after_round_two)
-        with pytest.raises(KeyboardInterrupt):
-            run_arm(broken)
-    assert not (broken.folder / "model.json").exists()
+    killed(broken, round_=2)
     (broken.folder / "rounds" / "0003.npy.4743.partial").write_bytes(b"half")  # as kill -9 leaves it
     run_arm(broken)
     assert np.array_equal(final(whole), final(broken))
     assert not list(broken.folder.glob("**/*.partial"))
+
+
+@pytest.mark.parametrize("strategy", ["fedadam", "fedyogi"])
+def test_an_adaptive_run_that_is_killed_in_any_round_goes_on_to_the_last_bit(
+    arm: Callable[..., Arm], strategy: str
+) -> None:
+    federation = {"strategy": strategy, "rounds": 4, "min_sites": 2}
+    whole = arm(sites=2, folder="whole", federation=federation)
+    run_arm(whole)
+    for round_ in (1, 2, 3, 4):
+        for half_way in (False, True):
+            broken = arm(sites=2, folder=f"broken{round_}{half_way}", federation=federation)
+            killed(broken, round_=round_, half_way=half_way)
+            run_arm(broken)
+            assert np.array_equal(final(whole), final(broken)), (round_, half_way)
+    assert sorted(path.name for path in (whole.folder / "rounds").glob("*.np*")) == [
+        "0003.npy", "0003.state.npz", "0004.npy", "0004.state.npz"
+    ]  # fmt: skip
+
+
+def test_an_adaptive_run_does_not_go_on_without_what_it_remembered(arm: Callable[..., Arm]) -> None:
+    broken = arm(sites=2, federation={"strategy": "fedadam", "min_sites": 2})
+    killed(broken, round_=2)
+    (broken.folder / "rounds" / "0002.state.npz").unlink()
+    with pytest.raises(RunError, match=r"what fedadam remembered after round 2 cannot be read.*start another run"):
+        run_arm(broken)
+
+
+@pytest.mark.parametrize(
+    ("federation", "words"),
+    [
+        ({"server_learning_rate": 0.1}, 'server_learning_rate = 0.1 needs strategy = "fedadam" or "fedyogi".*"fedavg"'),
+        ({"server_momentum": 0.9, "strategy": "fedprox"}, 'server_momentum = 0.9 needs strategy.*"fedprox": remove it'),
+        ({"proximal_mu": 0.1, "strategy": "fedadam"}, 'proximal_mu = 0.1 needs strategy = "fedprox".*"fedadam"'),
+    ],
+)
+def test_a_setting_that_the_strategy_does_not_read_is_refused(federation: dict[str, Any], words: str) -> None:
+    with pytest.raises(ValidationError, match=words):
+        study(federation=federation)
 
 
 Change = Callable[[Trained], wire.Reply]
@@ -454,40 +509,9 @@ def test_a_site_that_describes_itself_wrongly_takes_no_part(arm: Callable[..., A
     assert reason in json.dumps(records[0]["failures"])
 
 
-@pytest.mark.parametrize("fault", ["bins", "people"])
-def test_a_wrong_histogram_does_not_reach_the_threshold(arm: Callable[..., Arm], fault: str) -> None:
-    federated = arm(federation={"min_sites": 3, "rounds": 1})
-
-    def wrong(site: Site, request: wire.Request) -> wire.Reply:
-        reply = client.tasks.handle(site, request)
-        if not isinstance(reply, wire.Evaluated) or site.name != "site1":
-            return reply
-        counts = reply.histogram.positives
-        counts = counts[:-1] if fault == "bins" else counts + 1
-        return replace(reply, histogram=type(reply.histogram)(counts, reply.histogram.negatives))
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(client.app, "handle", wrong)
-        run_arm(federated)
-    released = Run.open(federated.folder).released
-    assert released is not None
-    assert released["failures"]["site1"]
-    assert 0 < released["threshold"] < 1
-
-
 def test_a_run_does_not_go_on_with_other_people_than_it_began_with(arm: Callable[..., Arm]) -> None:
     federated = arm()
-    write = Run.record
-
-    def dies(run: Run, round_: int, *rest: Any) -> None:
-        write(run, round_, *rest)
-        if round_ == 1:
-            raise KeyboardInterrupt
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Run, "record", dies)
-        with pytest.raises(KeyboardInterrupt):
-            run_arm(federated)
+    killed(federated, round_=1)
     table = federated.sites[0].data / "participants.csv"
     table.write_text("".join(table.read_text().splitlines(keepends=True)[:-4]))
     with pytest.raises(RunError, match="describe themselves otherwise"):

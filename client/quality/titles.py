@@ -116,6 +116,10 @@ _TITLES: dict[str, tuple[str, str]] = {
         "What is all white or black shows nothing.",
     ),
     "cine": ("Frames of a clip", "The mask must have been drawn on the very frame that is read."),
+    "grey-levels": (
+        "Devices with few people to measure their grey levels on",
+        "Their images are brightened or darkened as those of all devices of the hospital together.",
+    ),
     "secondary-capture": ("Copies of a screen", "A copy knows neither its tissue region nor its scale."),
     "compression": ("Strongly compressed images", "Compression draws patterns that no tissue has."),
     "check-failed": ("Images on which a check stopped", "What could not be checked is left out."),

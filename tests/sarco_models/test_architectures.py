@@ -9,6 +9,7 @@ import timm
 
 from sarco_models.architectures import (
     ARCHITECTURES,
+    SHIPPED_WEIGHTS,
     Norm,
     architecture,
     check_image_size,
@@ -16,6 +17,7 @@ from sarco_models.architectures import (
     check_private,
     check_weights,
 )
+from sarco_models.backbones import PHANTOM_WEIGHTS
 
 OURS = {"swin_atto"}
 EFFICIENTNETS = [
@@ -77,12 +79,35 @@ def test_weights_that_timm_does_not_have_are_refused(name: str) -> None:
     check_weights(name, "none")
 
 
-@pytest.mark.parametrize("norm", [n for n in get_args(Norm) if n != "none"])
+def test_which_networks_this_project_has_weights_for() -> None:
+    """Written down, because a Flower app package carries no weights and a hospital reads the study all the same."""
+    assert {path.stem for path in PHANTOM_WEIGHTS.glob("*.safetensors")} == set(SHIPPED_WEIGHTS)
+    for name in SHIPPED_WEIGHTS:
+        check_weights(name, "phantom")
+
+
+@pytest.mark.parametrize(("name", "instead"), [("convnext_tiny", "timm"), ("swin_atto", "none")])
+def test_shipped_weights_that_are_not_there_are_refused(name: str, instead: str) -> None:
+    with pytest.raises(ValueError, match=rf'only of convnext_atto: .*--backbone {name} .*or write "{instead}"'):
+        check_weights(name, "phantom")
+
+
+@pytest.mark.parametrize("norm", [n for n in get_args(Norm) if n not in ("none", "local")])
 @pytest.mark.parametrize("name", ["convnext_atto", "convnextv2_atto", "swin_atto"])
 def test_a_treatment_of_batch_norms_that_are_not_there_is_refused(name: str, norm: Norm) -> None:
     with pytest.raises(ValueError, match=f"{name} has no batch norm.*remove this key"):
         check_norm(name, norm, "all", "w.safetensors")
     check_norm(name, "none", "all", "w.safetensors")
+
+
+@pytest.mark.parametrize("name", ["convnext_atto", "convnextv2_atto", "swin_atto"])
+def test_layer_norms_may_stay_where_they_train(name: str) -> None:
+    """FedBN-style: Li et al. 2021 is about batch norms."""
+    for trainable in ("all", "last_stage"):
+        check_norm(name, "local", trainable, "none")
+    check_image_size(name, 64, "local")
+    with pytest.raises(ValueError, match=f'trainable = "head" no layer norm of {name} is trained.*remove this key'):
+        check_norm(name, "local", "head", "none")
 
 
 def test_batch_norms_are_never_left_to_chance() -> None:
@@ -106,6 +131,7 @@ def test_with_a_frozen_backbone_batch_norms_are_frozen(norm: Norm) -> None:
     [
         ("swin_atto", "none", 100, "a multiple of 32, at least 64: write 96"),
         ("swin_tiny_patch4_window7_224", "none", 32, "a multiple of 32, at least 64: write 64"),
+        ("convnext_tiny", "local", 31, "halves an image five times: write at least 32"),
         ("convnext_tiny", "none", 31, "halves an image five times: write at least 32"),
         ("efficientnet_b0", "frozen", 16, "halves an image five times: write at least 32"),
         ("efficientnet_b0", "local", 32, "more than the one pixel that is left: write at least 33"),
@@ -132,3 +158,4 @@ def test_batch_norms_that_live_are_not_private() -> None:
     with pytest.raises(ValueError, match=r'norm = "local": .* write norm = "frozen" or "group"'):
         check_private("efficientnet_b0", "local", "all")
     check_private("efficientnet_b0", "group", "all")
+    check_private("convnext_atto", "local", "all")  # layer norms see one image at a time

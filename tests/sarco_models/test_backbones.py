@@ -347,8 +347,11 @@ def test_phantom_weights_are_the_projects_own_file(
 
 
 def test_phantom_weights_that_are_not_shipped_can_be_made() -> None:
-    with pytest.raises(WeightsError, match=r"efficientnet_b3\.safetensors: no such weights; make them with `sarco-lab"):
+    made = r"pretrain --backbone efficientnet_b3 --out FILE` and name the file"
+    with pytest.raises(ConfigError, match=rf"no weights of efficientnet_b3 are shipped.* {made}"):
         build_backbone("efficientnet_b3", "head", "phantom", norm="frozen")
+    with pytest.raises(WeightsError, match=r"w\.safetensors: no such weights; make them with `sarco-lab"):
+        build_backbone("efficientnet_b3", "head", "w.safetensors", norm="frozen")
 
 
 def test_a_classifiers_own_last_layer_is_left_out(weights: Path, tmp_path: Path, images: Tensor) -> None:

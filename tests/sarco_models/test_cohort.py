@@ -16,7 +16,7 @@ from pydicom import uid
 
 from sarco_models.cohort import Cohort, HeldOut, Split, TrainingPeople, everyone, open_cohort, pool, split
 from sarco_models.config import SplitConfig, StudyConfig
-from sarco_models.errors import DataError
+from sarco_models.errors import ConfigError, DataError
 from sarco_models.fusion import build_model
 from sarco_models.image_cache import Stack
 from sarco_models.images import Frame, Template, read_image
@@ -156,6 +156,22 @@ def test_splitting_pooled_sites_splits_each_of_them(tmp_path: Path) -> None:
     parts = [split(opened(tables_site(tmp_path / name, n, n), study), CFG, 1) for name, n in (("a", 20), ("b", 31))]
     pooled = pool(parts)
     assert sides(split(pooled.cohort, CFG, 1)) == sides(pooled)
+
+
+@pytest.mark.parametrize(
+    ("n", "folds", "words"),
+    [
+        (12, 5, "split.folds = 5: few has 4 participants with the condition, .*: write folds = 4 or fewer"),
+        (1, 2, "split.folds = 2: few has 0 participants without the condition, .* leave this site out"),
+    ],
+)
+def test_folds_need_a_person_of_each_class_each(tmp_path: Path, n: int, folds: int, words: str) -> None:
+    """Five folds with four positives: one fold would be tested on nobody who has the condition."""
+    cohort = opened(tables_site(tmp_path / "few", n=n), tables_study())
+    with pytest.raises(ConfigError, match=words):
+        split(cohort, SplitConfig(folds=folds), seed=1)
+    if n > 4:
+        assert all(split(cohort, SplitConfig(folds=4, fold=k), seed=1).test.labels.sum() == 1 for k in range(4))
 
 
 def test_all_images_of_a_person_are_on_one_side(folder: Path) -> None:
@@ -521,3 +537,39 @@ def test_a_template_of_the_site_is_used_and_part_of_the_key(folder: Path) -> Non
     assert set(after.devices) == {"Tiny U1", "Tiny U2"}
     moved = template.model_copy(update={"region": (8, BANNER_ROWS, FRAME[1], FRAME[0])})
     assert open_cohort(folder, STUDY, cache, templates=(moved,)).caches[0].folder != after.caches[0].folder
+
+
+def split_of(tmp_path: Path, **settings: object) -> Split:
+    folder = tables_site(tmp_path / "site", 47) if not (tmp_path / "site").exists() else tmp_path / "site"
+    config = tables_study(split=settings)
+    return split(opened(folder, config), config.split, 1)
+
+
+def test_every_participant_is_held_out_in_exactly_one_fold(tmp_path: Path) -> None:
+    folds = [split_of(tmp_path, folds=5, fold=k, validation=0.2) for k in range(5)]
+    assert sorted(i for part in folds for i in part.test.members) == list(range(47))
+    for part in folds:
+        assert sorted(np.concatenate([part.train.members, part.validation.members, part.test.members])) == list(
+            range(47)
+        )
+        assert part.test.labels.sum() in (3, 4)  # 16 positive participants in five folds
+    inner = [set(part.validation.members) for part in folds]
+    assert len(set.union(*inner)) > 2 * len(inner[0])  # not the same few people in every fold
+
+
+def test_complete_cases_stay_in_the_fold_where_everybody_has_them(tmp_path: Path) -> None:
+    for k in range(3):
+        everybody = split_of(tmp_path, folds=3, fold=k, validation=0.2)
+        complete = split_of(tmp_path, folds=3, fold=k, validation=0.2, complete_cases=True)
+        for part in ("train", "validation", "test"):
+            whole, kept = getattr(everybody, part), getattr(complete, part)
+            assert set(kept.members) == set(whole.members[~np.isnan(whole.table).any(axis=1)])
+        assert len(complete.train) < len(everybody.train)
+
+
+def test_fewer_participants_are_part_of_more_and_leave_the_test_alone(tmp_path: Path) -> None:
+    parts = [split_of(tmp_path, use=share) for share in (0.25, 0.5, 1.0)]
+    members = [set(part.train.members) for part in parts]
+    assert members[0] < members[1] < members[2]
+    assert all((part.test.members == parts[0].test.members).all() for part in parts)
+    assert all(0 < part.train.labels.sum() < len(part.train) for part in parts)

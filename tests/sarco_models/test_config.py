@@ -165,6 +165,17 @@ def test_a_key_that_older_studies_do_not_have_leaves_their_digest_as_it_was() ->
     assert study(model={"norm": "group"}).digest != study().digest
 
 
+def test_the_condition_is_named_by_the_study_and_by_nobody_else() -> None:
+    """The label's column says it where the study has no other words."""
+    assert load_study(SHIPPED).label.condition == "sarcopenia"
+    assert study(label={"column": "hip_fracture"}).label.condition == "hip fracture"
+    named = study(label={"words": "a fall within a year"})
+    assert named.label.condition == "a fall within a year"
+    assert named.digest != study().digest
+    assert study().image.words == "ultrasound"
+    assert "words" not in study().model_dump_json()
+
+
 def test_order_of_features_is_part_of_the_study() -> None:
     """Columns of the table follow it, so two orders are two studies."""
     assert study().digest != study(features=STUDY["features"][::-1]).digest
@@ -175,7 +186,7 @@ def test_order_of_features_is_part_of_the_study() -> None:
 FAULTS = {
     "typo in a key": ("[training]\nlocal_epoch = 2", ["training.local_epoch", "did you mean local_epochs"]),
     "typo in a table": ("[trainning]\nseed = 1", ["trainning", "unknown key", "did you mean training"]),
-    "unlike any key": ("[split]\nxyz = 1", ["split.xyz", "unknown key", "known here: train, validation"]),
+    "unlike any key": ("[split]\nxyz = 1", ["split.xyz", "unknown key", "known here: ", "train, use, validation"]),
     "too large": ("[image]\nsize = 4096", ["image.size = 4096", "less than or equal to 1024"]),
     "too small": ("[federation]\nrounds = 0", ["federation.rounds = 0", "greater than or equal to 1"]),
     "no such choice": ('[image]\nframing = "square"', ["image.framing = 'square'", "'letterbox' or 'paper'"]),
@@ -247,13 +258,19 @@ NETWORK_FAULTS = {
         'backbone = "efficientnet-b0"', ["model.backbone = 'efficientnet-b0'", "nearest: efficientnet_b0"]
     ),
     "no treatment of batch norms": ('backbone = "efficientnet_b0"', ["model.norm = 'none'", 'write "frozen", "group"']),
-    "no batch norms": ('norm = "local"', ["model.norm = 'local'", "has no batch norm", "remove this key"]),
+    "no batch norms": ('norm = "group"', ["model.norm = 'group'", "has no batch norm", "remove this key"]),
+    "no norm that trains": (
+        'norm = "local"\ntrainable = "head"', ["model.norm = 'local'", "no layer norm of convnext_tiny is trained"]
+    ),
     "another treatment": ('norm = "batch"', ["model.norm = 'batch'", "'none', 'frozen', 'group' or 'local'"]),
     "frozen at random": (
         'backbone = "efficientnet_b0"\nnorm = "frozen"', ["model.norm = 'frozen'", 'write "group", or name weights']
     ),
     "weights that are not": (
         'backbone = "swin_atto"\nweights = "timm"', ["model.weights = 'timm'", "no weights for swin_atto"]
+    ),
+    "shipped weights that are not": (
+        'weights = "phantom"', ["model.weights = 'phantom'", "no weights of convnext_tiny are shipped", 'write "timm"']
     ),
     "windows that do not tile": (
         'backbone = "swin_atto"\n[image]\nsize = 100', ["image.size = 100", "multiple of 32", "write 96"]

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from timm.layers import RmsNorm2d
 from torch import Tensor, nn
 
 from sarco_models.config import StudyConfig, load_study
@@ -223,6 +224,8 @@ def test_the_image_network_is_shown_images_that_are_there_and_no_others(net: Fus
 
 NORMS = [
     ("convnext_atto", "none"),
+    ("convnext_atto", "local"),
+    ("swin_atto", "local"),
     ("efficientnet_b0", "frozen"),
     ("efficientnet_b0", "group"),
     ("efficientnet_b0", "local"),
@@ -260,6 +263,36 @@ def test_nothing_of_a_batch_norm_travels_in_a_round() -> None:
     assert not [name for name in rounds if name.startswith(tuple(f"{norm}." for norm in norms))]
     parts = ("weight", "bias", "running_mean", "running_var")
     assert set(local_tensors(model.net)) == {f"{norm}.{part}" for norm in norms for part in parts}
+
+
+LAYER_NORMS = {
+    "convnext_atto": (nn.LayerNorm, 17),  # 12 blocks, 3 downsamplings, stem, head
+    "convnextv2_atto": (nn.LayerNorm, 17),
+    "convnext_atto_rms": (RmsNorm2d, 17),
+    "swin_atto": (nn.LayerNorm, 29),  # two in each of 12 blocks, 3 mergings, patches, the end
+}
+
+
+@pytest.mark.parametrize("name", LAYER_NORMS)
+def test_local_layer_norms_stay_and_everything_else_travels(name: str) -> None:
+    """FedBN-style. A global response norm is no layer norm: it travels."""
+    kind, count = LAYER_NORMS[name]
+    study = image_study(image={"size": 64}, model={"backbone": name, "norm": "local"})
+    net = build_model(study).net
+    norms = [prefix for prefix, m in net.named_modules() if isinstance(m, kind)]
+    assert len(norms) == count
+    local, rounds = local_tensors(net), trained_tensors(net)
+    assert {key.rpartition(".")[0] for key in local} == set(norms)
+    assert {*local, *rounds} == {key for key, _ in net.named_parameters()}
+    assert not {*local} & {*rounds}
+    assert any(".grn." in key for key in rounds) == name.startswith("convnextv2")
+    assert local_tensors(build_model(image_study(image={"size": 64}, model={"backbone": name})).net) == {}
+
+
+def test_only_norms_that_train_stay() -> None:
+    study = image_study(image={"size": 64}, model={"norm": "local", "trainable": "last_stage"})
+    net = build_model(study).net
+    assert len(local_tensors(net)) == 2 * 4  # one downsampling, two blocks, the head
 
 
 # ---- hidden modalities -----------------------------------------------------------------------------------------------

@@ -1,5 +1,6 @@
 """What was packed under a name is what is loaded under that name, or nothing is loaded at all."""
 
+import copy
 import hashlib
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,14 @@ from timm.layers import BatchNormAct2d
 from torch import Tensor, nn
 
 from sarco_models.errors import ProtocolError, WeightsError
-from sarco_models.parameters import Manifest, Parameters, all_tensors, local_tensors, trained_tensors
+from sarco_models.parameters import (
+    Manifest,
+    Parameters,
+    all_tensors,
+    keep_at_site,
+    local_tensors,
+    trained_tensors,
+)
 
 
 def tensors(seed: int = 1) -> dict[str, Tensor]:
@@ -166,6 +174,9 @@ def test_other_norms_travel() -> None:
     net = nn.Sequential(nn.LayerNorm(2), nn.GroupNorm(1, 2), nn.InstanceNorm2d(2, affine=True))
     assert list(trained_tensors(net)) == [f"{k}.{part}" for k in range(3) for part in ("weight", "bias")]
     assert local_tensors(net) == {}
+    keep_at_site(net[0])
+    assert list(local_tensors(copy.deepcopy(net))) == ["0.weight", "0.bias"]
+    assert list(trained_tensors(net)) == [f"{k}.{part}" for k in (1, 2) for part in ("weight", "bias")]
 
 
 def test_loading_changes_the_network_itself_and_keeps_its_gradients_possible() -> None:

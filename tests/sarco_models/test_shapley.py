@@ -8,7 +8,16 @@ from numpy.typing import NDArray
 
 from sarco_models.errors import UndefinedMetric
 from sarco_models.metrics import auc
-from sarco_models.shapley import by_class, ensemble, magnitudes, shapley, shares, shares_by_group, without_each
+from sarco_models.shapley import (
+    by_class,
+    each_alone,
+    ensemble,
+    magnitudes,
+    shapley,
+    shares,
+    shares_by_group,
+    without_each,
+)
 
 Array = NDArray[np.float64]
 
@@ -146,6 +155,17 @@ def test_a_player_who_adds_nothing_loses_nothing() -> None:
     worth = np.stack([0 * image, image, 0 * image, image])
     loss = without_each(worth, ("image", "lab"), [f"p{i}" for i in range(50)], labels)["lab"].loss
     assert (loss.difference.value, loss.p) == (0.0, 1.0)
+
+
+def test_alone_a_player_has_what_its_own_scores_are_worth() -> None:
+    rng = np.random.default_rng(8)
+    labels = rng.random(60) < 0.5
+    image, lab = rng.normal(size=60) + labels, rng.normal(size=60) + 0.3 * labels
+    worth = np.stack([0 * image, image, lab, image + lab])
+    found = each_alone(worth, ("image", "lab"), [f"p{i}" for i in range(60)], labels)
+    assert {name: f.auc.value for name, f in found.items()} == {"image": auc(image, labels), "lab": auc(lab, labels)}
+    assert found["lab"].loss.difference.value == pytest.approx(auc(image + lab, labels) - auc(lab, labels))
+    assert found["lab"].loss.p_holm is not None
 
 
 def test_one_person_twice_is_refused() -> None:

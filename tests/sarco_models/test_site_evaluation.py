@@ -1,5 +1,11 @@
 """What a site's answer shows and hides, and that the coordinator's numbers are those of the pooled people."""
 
+import json
+import math
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -7,9 +13,11 @@ from sarco_models.decisions import confusion, proportions
 from sarco_models.disclosure import small
 from sarco_models.errors import UndefinedMetric
 from sarco_models.heterogeneity import pool_sites
+from sarco_models.histograms import MergedHistogram
 from sarco_models.metrics import auc, auc_interval
 from sarco_models.scores import ParticipantScores
 from sarco_models.site_evaluation import (
+    Calls,
     SiteEvaluation,
     forest,
     pooled_auc_range,
@@ -100,6 +108,60 @@ def test_logits_are_not_taken_for_probabilities(hospitals: list[ParticipantScore
         SiteEvaluation.of(hospitals[0].mapped(lambda p: 8 * p - 4), THRESHOLD, min_cell=1)
 
 
+@pytest.mark.parametrize("min_cell", [1, 5, 70])
+def test_an_evaluation_is_stored_and_read_again(hospitals: list[ParticipantScores], min_cell: int) -> None:
+    for site in evaluations(hospitals, min_cell):
+        stored = json.loads(json.dumps(site.to_dict(), allow_nan=False))
+        assert SiteEvaluation.from_dict(stored).to_dict() == site.to_dict()
+    assert evaluations(hospitals, 70)[2].to_dict()["histogram"] is None
+    with pytest.raises(UndefinedMetric, match="stored evaluation is damaged"):
+        SiteEvaluation.from_dict({**evaluations(hospitals, 1)[0].to_dict(), "found": {"left": 3}})
+
+
+@pytest.mark.parametrize("min_cell", [1, 2, 3, 5, 10, 20])
+@pytest.mark.parametrize("threshold", [0.0, 0.1, 0.3, 0.3137, 0.62, 1.0])
+def test_what_a_site_says_does_not_contradict_itself(
+    hospitals: list[ParticipantScores], threshold: float, min_cell: int
+) -> None:
+    for hospital in hospitals:
+        site = SiteEvaluation.of(hospital, threshold, min_cell=min_cell)
+        assert site.contradiction() == ""
+
+
+CONTRADICTIONS: dict[str, tuple[Callable[[SiteEvaluation], dict[str, Any]], str]] = {
+    "not a number": (lambda s: {"auc": math.nan}, "not finite"),
+    "infinite variance": (lambda s: {"auc_variance": math.inf}, "not finite"),
+    "threshold": (lambda s: {"threshold": 1.5}, "at a threshold of 1.5"),
+    "nobody": (lambda s: {"participants": 0}, "0 participants"),
+    "one class": (lambda s: {"positives": s.participants}, "357 of 357 participants with sarcopenia"),
+    "classes withheld": (lambda s: {"positives": None}, "whose sizes are withheld"),
+    "half an AUC": (lambda s: {"auc_variance": None}, "belong together"),
+    "AUC": (lambda s: {"auc": 1.2}, "an AUC of 1.2"),
+    "calls": (lambda s: {"found": Calls(s.found.right + 1, s.found.wrong)}, "calls of 101 participants"),  # type: ignore[union-attr]
+    "negative calls": (lambda s: {"spared": Calls(-1, 257)}, "-1 right and 257 wrong calls of 256"),
+    "runs": (lambda s: {"histogram": changed(s, ends=lambda e: e[::-1].copy())}, "runs or counts are none"),
+    "negative counts": (lambda s: {"histogram": changed(s, negatives=lambda n: n - 99)}, "runs or counts are none"),
+    "other people": (lambda s: {"histogram": changed(s, positives=lambda p: p + 1)}, "histogram of other people"),
+    "other AUC": (lambda s: {"auc": 1 - s.auc}, "its histogram allows"),  # type: ignore[operator]
+    "other curve": (
+        lambda s: {"auc": None, "auc_variance": None, "histogram": changed(s, positives=np.flip)},
+        "calls at",
+    ),
+}
+
+
+def changed(site: SiteEvaluation, **parts: Callable[[Any], Any]) -> MergedHistogram:
+    assert site.histogram is not None
+    return replace(site.histogram, **{name: change(getattr(site.histogram, name)) for name, change in parts.items()})
+
+
+@pytest.mark.parametrize("what", CONTRADICTIONS)
+def test_numbers_that_cannot_be_true_together_are_found(hospitals: list[ParticipantScores], what: str) -> None:
+    changes, words = CONTRADICTIONS[what]
+    site = SiteEvaluation.of(hospitals[0], THRESHOLD, min_cell=3)
+    assert words in replace(site, **changes(site)).contradiction()
+
+
 # --- at the coordinator -----------------------------------------------------------------------------------------------
 
 
@@ -135,6 +197,40 @@ def test_the_pooled_curve_is_near_that_of_the_pooled_people(
     for threshold, sensitivity, specificity in zip(roc.thresholds, roc.sensitivity, roc.specificity, strict=True):
         assert (everybody.scores[everybody.labels] >= threshold).mean() == pytest.approx(sensitivity, abs=distance)
         assert (everybody.scores[~everybody.labels] < threshold).mean() == pytest.approx(specificity, abs=distance)
+
+
+CLOSENESS = {1: (0.0002, 0.001, 0.02), 3: (0.003, 0.01, 0.05), 5: (0.008, 0.02, 0.08), 10: (0.05, 0.09, 0.2)}
+"""Smallest count -> limits of the AUC's mean and largest error, and of the worst point of the ROC curve."""
+
+
+@pytest.mark.parametrize("min_cell", CLOSENESS)
+def test_how_close_the_binned_roc_is_to_the_exact_one(min_cell: int) -> None:
+    """Three hospitals of the paper's sizes, twenty times; every run of bins really holds nobody or min_cell people."""
+    errors, points = closeness(min_cell, cohorts=20)
+    mean, largest, point = CLOSENESS[min_cell]
+    assert np.mean(np.abs(errors)) < mean
+    assert np.max(np.abs(errors)) < largest
+    assert np.max(points) < point
+
+
+def closeness(min_cell: int, cohorts: int) -> tuple[list[float], list[float]]:
+    rng = np.random.default_rng(11)
+    errors, points = [], []
+    for _ in range(cohorts):
+        people = [named(true_probabilities(*site, rng), prefix=f"h{k}-") for k, site in enumerate(PAPERS_SITES)]
+        sites = evaluations(people, min_cell)
+        shown = [s.histogram for s in sites if s.histogram]
+        assert len(shown) == 3
+        assert not any(small([h.positives, h.negatives], min_cell).any() for h in shown)
+        everybody = ParticipantScores.joined(people)
+        exact, found, roc = auc(everybody.scores, everybody.labels), pooled_auc_range(sites), pooled_roc(sites)
+        assert found.low <= exact <= found.high
+        errors.append(found.value - exact)
+        for threshold, sensitivity, specificity in zip(roc.thresholds, roc.sensitivity, roc.specificity, strict=True):
+            true = (everybody.scores[everybody.labels] >= threshold).mean()
+            false = (everybody.scores[~everybody.labels] < threshold).mean()
+            points.append(max(abs(true - sensitivity), abs(false - specificity)))
+    return errors, points
 
 
 def test_pooled_calibration_counts_everybody_and_finds_true_probabilities_true(rng: np.random.Generator) -> None:

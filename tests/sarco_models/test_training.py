@@ -677,3 +677,29 @@ def test_with_every_layer_trained_images_are_augmented_anew(own: Split) -> None:
 def test_only_what_training_may_change_is_counted() -> None:
     net = nn.Sequential(nn.Linear(3, 4), nn.Linear(4, 1).requires_grad_(False))
     assert count_parameters(net) == 16
+
+
+def seen(tmp_path: Path, draw: int, epoch: int) -> tuple[set[bytes], set[bytes]]:
+    """Positive and negative participants of one epoch, each by the numbers of its tables."""
+    config = tables_study(training={"draws": 3, "draw": draw})
+    folder = tmp_path / "site"
+    cohort = opened(folder if folder.exists() else tables_site(folder, 60, missing=0.0), config)
+    people = TrainingPeople(cohort, np.arange(60))
+    scaling = agreed_scaling(config, Moments.of(people, design_columns(config.features), extremes=False))
+    found: tuple[set[bytes], set[bytes]] = set(), set()
+    for batch in Reader.of(model_of(config), scaling, config).batches(people, np.random.default_rng(epoch)):
+        rows = torch.cat(list(batch.inputs.tables.values()), dim=1)
+        for row, label in zip(rows, batch.labels, strict=True):
+            found[0 if label == 1 else 1].add(row.numpy().tobytes())
+    return found
+
+
+def test_a_balanced_draw_is_the_same_in_every_epoch_and_shares_nobody_with_the_next(tmp_path: Path) -> None:
+    drawn = [[seen(tmp_path, draw, epoch) for epoch in range(2)] for draw in range(3)]
+    for of_draw in drawn:
+        assert of_draw[0] == of_draw[1]
+        assert (len(of_draw[0][0]), len(of_draw[0][1])) == (20, 20)
+    negatives = [of_draw[0][1] for of_draw in drawn]
+    assert not negatives[0] & negatives[1]
+    assert len(set.union(*negatives)) == 40  # all of them: the third draw begins again
+    assert drawn[0][0][0] == drawn[1][0][0] == drawn[2][0][0]

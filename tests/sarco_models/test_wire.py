@@ -18,11 +18,14 @@ from flwr.supercore.task_identity import TaskIdentity
 from numpy.typing import NDArray
 
 from sarco_models import wire
-from sarco_models.decisions import ScoreHistogram
 from sarco_models.errors import ProtocolError
+from sarco_models.histograms import MergedHistogram
 from sarco_models.parameters import Manifest, Parameters
+from sarco_models.site_evaluation import Calls, SiteEvaluation
 from sarco_models.summaries import Moments
 from sarco_models.wire import (
+    Assess,
+    Assessed,
     Code,
     Describe,
     Described,
@@ -54,7 +57,9 @@ def parameters(numbers: int = 1000, seed: int = 1) -> Parameters:
 
 
 METRICS = {"auc": 0.75, "loss": float("inf"), "train_loss": float("nan")}
-HISTOGRAM = ScoreHistogram(np.arange(10), np.arange(10)[::-1].copy())
+HISTOGRAM = MergedHistogram(np.array([2, 3, 10]), np.array([0, 4, 9]), np.array([30, 9, 0]))
+EVALUATION = SiteEvaluation(52, 13, 0.8, 0.003, 0.31, Calls(9, 4), Calls(30, 9), HISTOGRAM)
+WITHHELD = SiteEvaluation(52, None, None, None, 0.31, None, None, None)
 STUDY = "f" * 64
 MESSAGES: dict[str, Request | Reply] = {
     "describe": Describe(STUDY),
@@ -67,6 +72,11 @@ MESSAGES: dict[str, Request | Reply] = {
     "trained without metrics": Trained("shanghai", 3, 214, parameters(), {}),
     "evaluate": Evaluate(STUDY, "0" * 64, 20, 0.283, parameters()),
     "evaluated": Evaluated("shanghai", 20, 214, METRICS, HISTOGRAM),
+    "evaluated without a histogram": Evaluated("shanghai", 20, 214, METRICS, None),
+    "assess": Assess(STUDY, "0" * 64, 20, 0.283, 0.31, parameters()),
+    "assessed": Assessed("shanghai", EVALUATION),
+    "assessed, some withheld": Assessed("shanghai", dataclasses.replace(EVALUATION, auc=None, found=None)),
+    "assessed, all withheld": Assessed("shanghai", WITHHELD),
     "refused": Refused("shanghai", Code.TOO_FEW_PARTICIPANTS),
 }
 
@@ -194,15 +204,47 @@ def refused(content: RecordDict, kind: type | None = None, words: str | None = N
             decode(transport(content), kind)
 
 
+MAY_BE_WITHHELD = {
+    "histogram", "evaluation.histogram",
+    "fields.evaluation.positives", "fields.evaluation.auc", "fields.evaluation.auc_variance",
+}  # fmt: skip
+
+
+def test_what_is_withheld_is_not_on_the_wire() -> None:
+    content = encode(Assessed("shanghai", WITHHELD))
+    assert list(content) == ["fields"]
+    assert dict(content["fields"]) == {
+        "kind": "Assessed", "site": "shanghai", "evaluation.participants": 52, "evaluation.threshold": 0.31
+    }  # fmt: skip
+
+
+def test_a_variance_is_not_taken_for_an_auc() -> None:
+    """One field's name begins with the other's."""
+    sent = Assessed("shanghai", dataclasses.replace(EVALUATION, auc=None))
+    assert decode(encode(sent), Assessed).evaluation.auc is None
+
+
+@pytest.mark.parametrize("value", ["12", 12.0, True, [1]])
+def test_a_count_of_an_assessment_that_is_no_integer_is_refused(value: Any) -> None:
+    for field in ("evaluation.participants", "evaluation.positives", "evaluation.found.right"):
+        content = encode(MESSAGES["assessed"])
+        content.config_records["fields"][field] = value
+        refused(content, Assessed)
+
+
 @pytest.mark.parametrize("name", MESSAGES)
 def test_a_message_that_lacks_any_field_or_record_is_refused(name: str) -> None:
     whole = encode(MESSAGES[name])
     for record in list(whole):
+        if record in MAY_BE_WITHHELD:
+            continue
         less = RecordDict({k: v for k, v in whole.items() if k != record})
         refused(less, type(MESSAGES[name]))
         if record == "metrics":  # a metric may be held back by the site's policy
             continue
         for key in list(typing.cast(Any, whole[record])):
+            if f"{record}.{key}" in MAY_BE_WITHHELD:
+                continue
             less = encode(MESSAGES[name])
             del typing.cast(Any, less[record])[key]
             refused(less, type(MESSAGES[name]))

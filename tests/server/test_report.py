@@ -13,22 +13,19 @@ import pytest
 from PIL import Image
 
 from sarco_models.errors import RunError, UndefinedMetric
+from sarco_models.scores import ParticipantScores
+from server.comparison_tables import by_hospital, comparison, differences, external, family, folds
+from server.drawing import to_draw
+from server.methods import limitations, privacy
 from server.report import write_report
-from server.results import Meta, Results, Row, read_results
-from server.statements import absent, finding, limitations, privacy
-from server.tables import comparison, differences, number, primary_p_values, size
+from server.results import Meta, Results, Row, ScoreSet, read_results
+from server.statements import absent, finding
+from server.tables import number, size
 
 sys.path.insert(0, str(Path(__file__).parent))
 from example_run import write_run
 
-FIGURES = ("roc", "calibration", "learning", "forest")
-
-
-@pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    directory = write_run(tmp_path_factory.mktemp("run"))
-    write_report(directory)
-    return directory
+FIGURES = ("roc", "calibration", "decision", "learning", "forest")
 
 
 @pytest.fixture(scope="module")
@@ -47,6 +44,16 @@ def edited(run: Path, tmp_path: Path) -> Callable[[Callable[[dict[str, Any]], No
         return tmp_path
 
     return edit
+
+
+@pytest.fixture(scope="module")
+def many(variants: Path) -> str:
+    return write_report(variants).read_text(encoding="utf-8")
+
+
+@pytest.fixture(scope="module")
+def crossed(cross_validation: Path) -> str:
+    return write_report(cross_validation).read_text(encoding="utf-8")
 
 
 def words(page: str) -> str:
@@ -157,7 +164,8 @@ def test_no_number_of_a_model_stands_without_interval_or_spread(run: Path) -> No
 def test_the_comparison_table_is_also_a_csv(run: Path) -> None:
     with (run / "comparison.csv").open(newline="") as file:
         lines = list(csv.reader(file))
-    assert lines[0][:4] == ["Way of training", "AUC", "Sensitivity", "Specificity"]
+    assert lines[0][:5] == ["Way of training", "AUC", "AUPRC", "Sensitivity", "Specificity"]
+    assert lines[0][-3:] == ["Calibration intercept", "Calibration slope", "Expected / observed"]
     assert lines[1][0] == "Federated"
     assert len(lines) == 10
 
@@ -190,17 +198,27 @@ def test_a_difference_reads_the_same_from_both_ends(run: Path) -> None:
     assert results.p_values("pooled", "federated") == results.p_values("federated", "pooled")
 
 
-def test_holm_covers_federated_against_pooled_and_each_hospital(run: Path) -> None:
+def test_holm_covers_federated_against_every_other_trained_arm(run: Path) -> None:
     results = read_results(run)
-    adjusted = primary_p_values(results)
-    assert set(adjusted) == {"pooled", "local:shanghai", "local:sichuan", "local:zhongshan"}
-    for arm, by_seed in adjusted.items():
-        raw = results.p_values("federated", arm)
-        assert all(raw[seed] <= p <= 4 * raw[seed] for seed, p in by_seed.items() if p < 0.05)
-    smallest = [min(adjusted, key=lambda arm: results.p_values("federated", arm)[seed]) for seed in results.seeds]
-    for seed, arm in zip(results.seeds, smallest, strict=True):
-        assert adjusted[arm][seed] == pytest.approx(4 * results.p_values("federated", arm)[seed])
-    assert differences(results).rows[4].divider
+    found = family(results)
+    assert list(found) == ["pooled", "local:shanghai", "local:sichuan", "local:zhongshan"]
+    for seed in results.seeds:
+        raw = {arm: by_seed[seed].p for arm, by_seed in found.items()}
+        adjusted = {arm: by_seed[seed].p_holm or 0 for arm, by_seed in found.items()}
+        assert all(raw[arm] <= adjusted[arm] <= 4 * raw[arm] for arm in raw if raw[arm] < 0.05)
+        smallest = min(raw, key=lambda arm: raw[arm])
+        assert adjusted[smallest] == pytest.approx(4 * raw[smallest])
+    assert len(differences(results).rows) == 4
+
+
+def test_the_family_is_the_same_from_scores_and_from_stored_p_values(run: Path) -> None:
+    results = read_results(run)
+    from_scores, from_rows = family(results), family(Results(results.meta, results.rows))
+    for arm, by_seed in from_scores.items():
+        for seed, found in by_seed.items():
+            # scores.csv of the example is rounded to six digits
+            assert found.p_holm == pytest.approx(from_rows[arm][seed].p_holm, rel=1e-3)
+            assert found.difference.value == pytest.approx(from_rows[arm][seed].difference.value, abs=1e-6)
 
 
 def test_two_models_of_one_arm_are_never_averaged(edited: Callable[..., Path]) -> None:
@@ -214,6 +232,130 @@ def test_two_models_of_one_arm_are_never_averaged(edited: Callable[..., Path]) -
     assert other is not None
     assert other.mean == pytest.approx(0.6)
     assert main.seeds == other.seeds == 3
+
+
+# --- many ways of training --------------------------------------------------------------------------------------------
+
+
+def test_twenty_ways_of_training_are_in_the_table_by_kind_and_eight_at_most_in_the_roc(
+    variants: Path, many: str
+) -> None:
+    results = read_results(variants)
+    named = [row.cells[0].main for row in comparison(results).rows if row.cells]
+    assert named[:3] == ["Federated", "Federated, FedProx, mu 0.1", "Federated, FedAdam"]
+    assert named.index("Pooled") < named.index("Shanghai alone") < named.index("Federated without Shanghai")
+    dividers = [row.divider for row in comparison(results).rows if row.divider]
+    assert len(dividers) == len(set(dividers)) == 5
+    assert "8 lines at most are drawn" in words(many)
+    assert len(to_draw(results, results.compared, 8)) == 8
+    assert to_draw(results, results.compared, 8)[0] == "federated"
+
+
+def test_the_sections_of_tables_are_on_the_page_and_marked(variants: Path, many: str) -> None:
+    text = words(many)
+    for part in (
+        "From what the hospitals may send",
+        "knows for certain",
+        "Kinds of people",
+        "Baseline characteristics",
+        "a histogram of the probability; what would have shown few people was merged or withheld",
+        "Trained further by one hospital",
+        "A model that was trained without a hospital reached there an AUC of",
+    ):
+        assert part in text, part
+    assert "SECRET" not in many
+    drawn = [path.stem for path in (variants / "figures").glob("*.png")]
+    assert sorted(drawn) == sorted([*FIGURES, "answers"])
+    with Image.open(variants / "figures" / "answers.png") as image:
+        corner = np.asarray(image.convert("RGB"))[:70, : image.width // 2].astype(int)
+    red, green, blue = np.moveaxis(corner, -1, 0)
+    assert ((red > 150) & (green < 90) & (blue < 90)).sum() > 200
+
+
+def test_tables_are_numbered_in_the_order_of_the_page(many: str) -> None:
+    numbers = [int(found) for found in re.findall(r"Table (\d+)\.", words(many))]
+    assert numbers == list(range(1, len(numbers) + 1))
+    assert len(numbers) > 9
+
+
+def test_the_contents_lead_to_sections_that_exist(many: str, crossed: str) -> None:
+    for page in (many, crossed):
+        anchors = re.findall(r'href="#(\w+)"', page)
+        assert len(anchors) > 8
+        assert all(f'<h2 id="{anchor}">' in page for anchor in anchors)
+    assert "#learning" not in crossed
+
+
+def test_what_belongs_to_a_hospital_is_shown_there_and_nowhere_else(variants: Path, many: str) -> None:
+    results = read_results(variants)
+    central = [row.cells[0].main for row in comparison(results).rows if row.cells]
+    assert not [name for name in central if "tuned" in name or "local norms" in name]
+    rows = {row.cells[0].main: row.cells for row in by_hospital(results).rows if row.cells}
+    sichuan = rows["Federated, then tuned at Sichuan"]
+    assert [cell.main == "–" for cell in sichuan] == [False, True, False, True]
+    assert "took no part" in rows["Federated without Zhongshan"][3].below
+    assert "took no part" not in rows["Federated without Zhongshan"][1].below
+    assert "Federated, then tuned at Sichuan" in words(many)
+
+
+def test_a_variant_wins_only_when_it_does_so_in_every_seed_after_holm(variants: Path) -> None:
+    results = read_results(variants)
+    assert "Of 4 other ways of federated training" in " ".join(finding(results))
+    assert len(family(results)) == 13
+
+
+def test_two_runs_of_the_same_people_in_different_order_are_paired(variants: Path) -> None:
+    results = read_results(variants)
+    lead = results.scores["federated", 1, "central"].people
+    turned = ParticipantScores(lead.ids[::-1], lead.scores[::-1], lead.labels[::-1])
+    scores = results.scores | {("pooled", 1, "central"): ScoreSet(turned, 1)}
+    found = family(Results(results.meta, results.rows, scores))["pooled"][1]
+    assert (found.difference.value, found.p) == (0.0, 1.0)
+
+
+# --- a cross-validation -----------------------------------------------------------------------------------------------
+
+
+def test_a_cross_validation_is_compared_at_its_own_centre(cross_validation: Path, crossed: str) -> None:
+    results = read_results(cross_validation)
+    assert (results.home, results.lead) == ("shanghai", "cv:shanghai@us_clinical")
+    text = words(crossed)
+    for part in (
+        "Cross-validated at Shanghai (5 folds by participant), 89 people",
+        "The chosen model, Ultrasound + clinical, reached an AUC of",
+        "With the choice made anew in each fold the AUC is",
+        "In hospitals that took no part",
+        "the fewest kinds of data within .02 AUC",
+        "calibrated by construction",
+    ):
+        assert part in text, part
+    assert "Incomplete run" not in text
+    assert "federated" not in " ".join(finding(results)).lower()
+
+
+def test_folds_are_described_and_the_choice_is_counted(cross_validation: Path) -> None:
+    rows = {row.cells[0].main: row.cells for row in folds(read_results(cross_validation)).rows}
+    assert [cells[-1].main for cells in rows.values()].count("0 of 3") == 4
+    assert rows["Ultrasound + clinical"][-1].main == "2 of 3"
+    assert rows["Chosen anew in each fold"][-1].main == "–"
+    assert all(cells[2].below[0].startswith("(0.") for cells in rows.values())
+
+
+def test_the_study_itself_can_be_the_only_candidate() -> None:
+    protocol = {"kind": "cross_validation", "site": "a", "candidates": {"": {"title": "The study itself"}}}
+    meta = Meta.model_validate({"protocol": protocol | {"selected": {"1": ""}}})
+    results = Results(meta, (Row(arm="cv:a", seed=1, site="a", metric="auc", value=0.8, n=40, n_positive=9),))
+    assert (results.lead, results.arm_name("cv:a")) == ("cv:a", "Cross-validation at A")
+    assert absent(results) == ["no scores.csv, so no ROC and calibration curves"]
+
+
+def test_frozen_ensembles_have_their_positive_rate_elsewhere(cross_validation: Path) -> None:
+    found = external(read_results(cross_validation))
+    assert [row.divider for row in found.rows if row.divider] == [
+        "Sichuan, 17 of 36 positive",
+        "Zhongshan, 5 of 21 positive",
+    ]
+    assert found.head[-1] == "Called positive"
 
 
 # --- what is missing --------------------------------------------------------------------------------------------------

@@ -1,5 +1,7 @@
 """The three hospitals have the numbers that Chen et al. (2025) print."""
 
+import math
+
 import pytest
 
 from sarco_models.errors import ConfigError
@@ -78,3 +80,41 @@ def test_an_unknown_preset_is_named_with_the_known_ones(preset: str) -> None:
 def test_an_unknown_scale_is_named_with_the_known_ones() -> None:
     with pytest.raises(ConfigError, match="'huge'; expected one of full, small, tiny"):
         counts_at(SHANGHAI, "huge", PAPER)
+
+
+def prevalence(center: Center, shift: float, scale: str = "full") -> float:
+    people = counts_at(center, scale, PAPER, shift).participants
+    return people.sarcopenia / (people.healthy + people.sarcopenia)
+
+
+def test_without_a_prevalence_shift_all_centres_have_that_of_all_together() -> None:
+    together = (101 + 68 + 19) / (357 + 145 + 82)
+    for center in CENTERS.values():
+        people = center.full.participants
+        assert prevalence(center, 0.0) == pytest.approx(together, abs=0.5 / (people.healthy + people.sarcopenia))
+
+
+@pytest.mark.parametrize("scale", ["full", "small", "tiny"])
+def test_a_prevalence_shift_of_one_is_the_paper(scale: str) -> None:
+    for center in CENTERS.values():
+        assert counts_at(center, scale, PAPER, 1.0) == counts_at(center, scale, PAPER)
+    assert prevalence(SICHUAN, 1.0) == 68 / 145
+
+
+def test_a_prevalence_shift_turns_the_log_odds_up_and_keeps_everybody() -> None:
+    def log_odds(share: float) -> float:
+        return math.log(share / (1 - share))
+
+    for center in CENTERS.values():
+        printed, twice = counts_at(center, "full", PAPER), counts_at(center, "full", PAPER, 2.0)
+        assert sum(twice.participants[k] for k in (True, False)) == sum(printed.participants[k] for k in (True, False))
+        moved = log_odds(prevalence(center, 2.0)) - log_odds(prevalence(center, 0.0))
+        assert moved == pytest.approx(2 * (log_odds(prevalence(center, 1.0)) - log_odds(188 / 584)), abs=0.1)
+        for k in (True, False):
+            each = printed.images[k] / printed.participants[k]
+            assert twice.images[k] / twice.participants[k] == pytest.approx(each, rel=0.01)
+
+
+def test_a_prevalence_that_leaves_a_class_empty_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"prevalence_shift: 6 leaves 1 of the 21 at zhongshan .* at least 2"):
+        counts_at(ZHONGSHAN, "small", PAPER, 6.0)

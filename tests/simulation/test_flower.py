@@ -85,12 +85,14 @@ def test_both_engines_learn_the_same_model(arm: Arm, tmp_path: Path, monkeypatch
         assert set(after["sites"]) == set(before["sites"]) == set(SITES)
         for name in SITES:
             assert after["sites"][name] == pytest.approx(before["sites"][name], abs=1e-6)
+    people = [{site: found.participants for site, found in (run.assessments or {}).items()} for run in (one, two)]
+    assert people[0] == people[1] != {}
     last = arm.study.federation.rounds
     np.testing.assert_allclose(two.parameters_after(last).vector, one.parameters_after(last).vector, rtol=0, atol=1e-6)
     for mine, other in zip(read_scores(here), read_scores(arm), strict=True):
-        assert (mine.site, mine.ids) == (other.site, other.ids)
-        np.testing.assert_array_equal(other.labels, mine.labels)
-        np.testing.assert_allclose(other.probability, mine.probability, rtol=0, atol=1e-6)
+        assert (mine.site, mine.people.ids) == (other.site, other.people.ids)
+        np.testing.assert_array_equal(other.people.labels, mine.people.labels)
+        np.testing.assert_allclose(other.people.scores, mine.people.scores, rtol=0, atol=1e-6)
 
 
 @pytest.mark.slow

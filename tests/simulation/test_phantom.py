@@ -52,7 +52,7 @@ def test_preview_tells_the_truth_of_the_picture() -> None:
 
 def test_speckle_is_rayleigh_before_compounding() -> None:
     """Signal to noise of a Rayleigh envelope is sqrt(pi / (4 - pi)) = 1.91 (Burckhardt 1978)."""
-    bank, rng = speckle_bank("aixplorer", BeamGrid(96, 240, 0.4, 0.12)), np.random.default_rng(0)
+    bank, rng = speckle_bank(DEVICES["aixplorer"], BeamGrid(96, 240, 0.4, 0.12)), np.random.default_rng(0)
     envelope = np.sqrt(np.stack([bank.power(rng, 240) for _ in range(24)]))
     assert envelope.mean() / envelope.std() == pytest.approx(np.sqrt(np.pi / (4 - np.pi)), rel=0.02)
 

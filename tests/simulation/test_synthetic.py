@@ -268,3 +268,34 @@ def test_a_killed_process_is_completed_to_the_same_bytes(cohort: Path, tmp_path:
     assert not (out / "central" / "manifest.json").exists()
     make(out)
     assert tree(out) == tree(cohort)
+
+
+def test_a_shifted_cohort_has_the_same_people_seen_otherwise(cohort: Path, tmp_path: Path) -> None:
+    make(tmp_path / "far", device_shift=2)
+    for name in ("shanghai", "zhongshan"):
+        old, new = tree(cohort / name), tree(tmp_path / "far" / name)
+        changed = {path for path in old if old[path] != new[path]}
+        pictures = {path for path in old if path.startswith("images/")}
+        assert changed == {"manifest.json"} | (pictures if name == "zhongshan" else set())
+    manifest = json.loads((tmp_path / "far" / "zhongshan" / "manifest.json").read_text())
+    assert (manifest["device_shift"], manifest["prevalence_shift"]) == (2.0, 1.0)
+    with pytest.raises(ConfigError, match=r"device_shift = 2.0 there, 1.0 asked"):
+        make(tmp_path / "far")
+
+
+def test_prevalence_shifts_the_hospitals_and_the_central_cohort() -> None:
+    def share(shift: float) -> list[float]:
+        sites = plan_sites(Parameters("full", 1, "paper_matched", 300, WIDTH, prevalence_shift=shift))
+        return [float(site.table["sarcopenia"].mean()) for site in sites]
+
+    none, twice = share(0.0), share(2.0)
+    assert none == pytest.approx([0.322] * 4, abs=0.01)
+    assert twice == pytest.approx([0.247, 0.622, 0.162, 0.343], abs=0.01)
+
+
+@pytest.mark.parametrize("name", ["device_shift", "prevalence_shift"])
+@pytest.mark.parametrize("shift", [-0.5, 4.1, float("nan"), float("inf")])
+def test_a_shift_out_of_range_is_refused(tmp_path: Path, name: str, shift: float) -> None:
+    with pytest.raises(ConfigError, match=f"{name}: .*between 0 .* and 4"):
+        make(tmp_path / "out", **{name: shift})
+    assert not (tmp_path / "out").exists()

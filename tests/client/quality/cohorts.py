@@ -17,19 +17,11 @@ STUDY: StudyConfig = load_study(Path(__file__).parents[3] / "configs/study.toml"
 RULE = {"shanghai": "awgs2019", "sichuan": "awgs2019", "zhongshan": "ct_l3_smi"}
 
 
-def synthetic(center: str = "shanghai", scale: str = "small", seed: int = 11) -> pd.DataFrame:
+def clean(center: str = "shanghai", scale: str = "small", seed: int = 11) -> pd.DataFrame:
     """A centre's table as the synthetic hospitals have it, without files or images."""
     preset = PRESETS["paper_matched"]
     counts = counts_at(CENTERS[center], scale, preset).participants
     return draw_people(CENTERS[center], counts, preset, np.random.default_rng(seed)).table
-
-
-def clean(center: str = "shanghai", scale: str = "small", seed: int = 11) -> pd.DataFrame:
-    """The same, with total cholesterol made of its parts: the copula draws the four lipids on their own."""
-    table = synthetic(center, scale, seed)
-    parts = table["ldl_mmol_per_l"] + table["hdl_mmol_per_l"] + table["triglycerides_mmol_per_l"].clip(upper=4.4) / 2.2
-    table["total_cholesterol_mmol_per_l"] = parts.round(2)
-    return table
 
 
 def examined(folder: Path, table: pd.DataFrame, study: StudyConfig = STUDY) -> ParticipantTable:

@@ -11,7 +11,7 @@ from client.quality.columns import written
 from client.quality.combinations import combination_findings
 from sarco_models.config import StudyConfig
 from sarco_models.errors import Finding
-from tests.client.quality.cohorts import STUDY, clean, examined, synthetic
+from tests.client.quality.cohorts import STUDY, clean, examined
 
 LDL, HDL, TC = "ldl_mmol_per_l", "hdl_mmol_per_l", "total_cholesterol_mmol_per_l"
 
@@ -31,12 +31,16 @@ def changed(row: int, **values: float) -> pd.DataFrame:
 @pytest.mark.parametrize("center", ["shanghai", "sichuan", "zhongshan"])
 @pytest.mark.parametrize("seed", [11, 12, 13])
 def test_a_clean_cohort_contradicts_itself_nowhere(tmp_path: Path, center: str, seed: int) -> None:
-    assert found(tmp_path, clean(center, "full", seed)) == []
+    """Friedewald's rule is a rule of thumb: of 1000 people one or two are further from it than is asked about."""
+    told = found(tmp_path, clean(center, "full", seed))
+    assert {(f.severity, f.rule) for f in told} <= {("note", "friedewald")}
+    assert all(f.seen.startswith("in 1 of") for f in told)
 
 
-def test_the_copulas_own_lipids_are_contradictions(tmp_path: Path) -> None:
-    """They are drawn one by one (SCIENCE 2.1), so that LDL exceeds total cholesterol in a few people: truly so."""
-    table = synthetic(scale="full")
+def test_a_column_in_another_order_contradicts_the_others(tmp_path: Path) -> None:
+    """A sheet sorted by total cholesterol alone: LDL exceeds it in many; ten are told, and how many more there are."""
+    table = clean(scale="full")
+    table[TC] = table[TC].sort_values().to_numpy()
     above = (table[LDL] > table[TC]).sum()
     findings = [f for f in found(tmp_path, table) if f.rule == "part-above-whole"]
     assert above > 10

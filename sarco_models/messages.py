@@ -1,0 +1,171 @@
+"""All that coordinator and site ever say to each other, on one page.
+
+The coordinator asks, the site answers; nothing else ever moves:
+
+    Describe   -> Described   how many participants, and the sums that the tables' scaling is agreed from
+    Setup      -> Ready       frozen layers and agreed sums, sent once
+    Train      -> Trained     parameters down, parameters up, with the evaluation of the model that came down
+    Evaluate   -> Evaluated   metrics and merged score histogram of the final model, for the threshold
+    Assess     -> Assessed    AUC, calls at the frozen threshold and merged histogram of the test participants
+    anything   -> Refused     a code of a closed set; never a text, a path or a name
+
+Every request carries the digest of the study, so that a site answers only for a study that it has approved. How they
+travel is :mod:`sarco_models.wire`, which is where others find them.
+"""
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+
+from sarco_models.errors import ProtocolError
+from sarco_models.histograms import MergedHistogram
+from sarco_models.parameters import Parameters
+from sarco_models.site_evaluation import SiteEvaluation
+from sarco_models.summaries import Moments
+
+
+class Code(StrEnum):
+    """Why a site refuses or fails. The hospital's own log says more; the coordinator learns only this."""
+
+    STUDY_NOT_APPROVED = "study_not_approved"
+    TASK_NOT_ALLOWED = "task_not_allowed"
+    TOO_FEW_PARTICIPANTS = "too_few_participants"
+    ONE_CLASS_ONLY = "one_class_only"
+    DATA_FAULT = "data_fault"
+    SETUP_NEEDED = "setup_needed"
+    ALREADY_ASSESSED = "already_assessed"
+    BAD_REQUEST = "bad_request"
+    INTERNAL = "internal"
+
+
+@dataclass(frozen=True)
+class Describe:
+    """Ask for counts and sums."""
+
+    study: str
+
+
+@dataclass(frozen=True, eq=False)
+class Described:
+    """Counts of the site's participants and moments of its training participants."""
+
+    site: str
+    label_rule: str
+    participants: int
+    training: int
+    training_positive: int
+    images: int
+    moments: Moments
+
+
+@dataclass(frozen=True, eq=False)
+class Setup:
+    """Frozen layers (an empty vector where there are none) and the moments of all sites together."""
+
+    study: str
+    frozen: Parameters
+    moments: Moments
+
+    @property
+    def digest(self) -> str:
+        """Names this setup in later requests."""
+        sums = [getattr(self.moments, f.name).tolist() for f in dataclasses.fields(self.moments)]
+        words = json.dumps([self.study, self.frozen.digest, sums])
+        return hashlib.sha256(words.encode()).hexdigest()
+
+
+@dataclass(frozen=True)
+class Ready:
+    """The site has kept the setup."""
+
+    site: str
+    setup: str
+
+
+@dataclass(frozen=True, eq=False)
+class Train:
+    """Train one round from these parameters."""
+
+    study: str
+    setup: str
+    round: int
+    parameters: Parameters
+
+
+@dataclass(frozen=True, eq=False)
+class Trained:
+    """Parameters after training, and the metrics of the parameters that came down."""
+
+    site: str
+    round: int
+    participants: int
+    parameters: Parameters
+    metrics: Mapping[str, float]
+
+
+@dataclass(frozen=True, eq=False)
+class Evaluate:
+    """Score these parameters; probabilities are corrected to ``prevalence``, that of all training participants."""
+
+    study: str
+    setup: str
+    round: int
+    prevalence: float
+    parameters: Parameters
+
+
+@dataclass(frozen=True, eq=False)
+class Evaluated:
+    """Metrics on validation participants, and the score histogram of training participants for the threshold.
+
+    The histogram is merged to the site's smallest count; it is None where a class has fewer people than that.
+    """
+
+    site: str
+    round: int
+    participants: int
+    metrics: Mapping[str, float]
+    histogram: MergedHistogram | None
+
+
+@dataclass(frozen=True, eq=False)
+class Assess:
+    """Ask how good the released model is on the site's test participants, at the frozen threshold.
+
+    ``threshold`` is of the probability, corrected to ``prevalence`` as in :class:`Evaluate`.
+    """
+
+    study: str
+    setup: str
+    round: int
+    prevalence: float
+    threshold: float
+    parameters: Parameters
+
+
+@dataclass(frozen=True, eq=False)
+class Assessed:
+    """The site's own evaluation; what would show fewer people than its smallest count is absent."""
+
+    site: str
+    evaluation: SiteEvaluation
+
+
+@dataclass(frozen=True)
+class Refused:
+    """No answer, and why."""
+
+    site: str
+    code: Code
+
+    def __post_init__(self) -> None:
+        """Nothing but a code of the closed set can be put in."""
+        if self.code not in list(Code):
+            raise ProtocolError("a refusal is a code of a closed set, never a text")
+
+
+Request = Describe | Setup | Train | Evaluate | Assess
+Reply = Described | Ready | Trained | Evaluated | Assessed | Refused

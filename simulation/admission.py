@@ -1,0 +1,114 @@
+"""What is wrong with an experiment, said before anything of it runs: hours of training end in no error of a name."""
+
+import difflib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+
+from sarco_models.config import StudyConfig
+from sarco_models.errors import ConfigError
+from sarco_models.schema import IMAGES_FILE, PARTICIPANTS_FILE
+from sarco_models.sheets import find_table
+from simulation.arms import CENTRAL
+
+RESERVED = (CENTRAL, "pooled", "all", "truth")
+"""Names that results give to others than a hospital."""
+
+_TWICE = {
+    True: "so that models would be tested on whom they were trained: name a folder of people whom no site holds",
+    False: "so that its people would count twice: remove one",
+}
+
+
+def check_experiment(  # noqa: PLR0913 - what an experiment consists of
+    path: Path,
+    studies: Sequence[StudyConfig],
+    *,
+    sites: Sequence[str],
+    folders: Mapping[str, Path],
+    controls: Mapping[str, str],
+    seeds: Sequence[int],
+    together: bool = True,
+) -> None:
+    """Refuse an experiment that cannot be run as it is written.
+
+    Args:
+        path: the experiment's file, for the words.
+        studies: all that will be run, the study itself first; they have the same features.
+        sites: names of the hospitals.
+        folders: of those that are not made by the experiment, and of the central cohort, under its own name.
+        controls: name -> kind; see :func:`simulation.controls.control_scores`.
+        seeds: of the experiment.
+        together: whether any arm joins hospitals.
+
+    Raises:
+        ConfigError: names the file, the field, the value and the way out, for every fault at once.
+    """
+    faults = [
+        *_seed_faults(seeds),
+        *_name_faults(sites),
+        *_folder_faults(folders, images=any(study.uses_images for study in studies)),
+        *(_quorum_faults(sites, studies) if together else ()),
+        *_control_faults(controls, studies),
+    ]
+    if faults:
+        raise ConfigError("\n".join(f"{path}: {fault}" for fault in faults))
+
+
+def _seed_faults(seeds: Sequence[int]) -> Iterator[str]:
+    for seed in dict.fromkeys(seed for seed in seeds if seeds.count(seed) > 1):
+        yield f"seeds: {seed} is listed twice, and the same seed is the same run: remove one"
+
+
+def _name_faults(sites: Iterable[str]) -> Iterator[str]:
+    for name in sites:
+        if name in RESERVED:
+            yield f"sites.{name}: results use this name for others than a hospital: give the hospital another"
+
+
+def _folder_faults(folders: Mapping[str, Path], *, images: bool) -> Iterator[str]:
+    whose: dict[Path, str] = {}
+    for name, folder in folders.items():
+        field = name if name == CENTRAL else f"sites.{name}"
+        twin = whose.setdefault(folder.resolve(), field)
+        if not folder.is_dir():
+            yield f"{field} = {str(folder)!r}: there is no such folder: name one that holds {PARTICIPANTS_FILE}"
+        elif twin != field:
+            yield f"{field} = {str(folder)!r}: is {twin} as well, {_TWICE[field == CENTRAL]}"
+        else:
+            needed = (PARTICIPANTS_FILE, *([IMAGES_FILE] if images else []))
+            for table in (t for t in needed if not find_table(folder / t).is_file()):
+                yield f"{field} = {str(folder)!r}: holds no {table}: let `sarco-site ingest` write it, or name another"
+
+
+def _quorum_faults(sites: Sequence[str], studies: Sequence[StudyConfig]) -> Iterator[str]:
+    wanted = max(study.federation.min_sites for study in studies)
+    if wanted > len(sites):
+        yield (
+            f"the study's federation.min_sites = {wanted}, and there are {len(sites)} sites: lower it in the study or "
+            "under [overrides.federation], or add sites"
+        )
+
+
+def _control_faults(controls: Mapping[str, str], studies: Sequence[StudyConfig]) -> Iterator[str]:
+    for name, kind in controls.items():
+        fault = _about(kind, studies[0])
+        if kind == "image_count" and not any(study.uses_images for study in studies):
+            fault = "the study looks at no images: remove it"
+        if fault:
+            yield f"controls.{name} = {kind!r}: {fault}"
+
+
+def _about(kind: str, study: StudyConfig) -> str:
+    """What is wrong with a control; empty when nothing is."""
+    if kind in ("prevalence", "image_count"):
+        return ""
+    what, _, name = kind.partition(":")
+    known = {"feature": [f.name for f in study.features], "logistic": list(study.groups)}.get(what)
+    if known is None:
+        return "no such control: write prevalence, image_count, feature:NAME or logistic:GROUP"
+    if name in known:
+        return ""
+    noun = {"feature": "feature", "logistic": "group of features"}[what]
+    near = difflib.get_close_matches(name, known, n=1)
+    hint = f"did you mean {what}:{near[0]}?" if near else f"known here: {', '.join(known) or 'none'}"
+    return f"the study has no {noun} {name}; {hint}"

@@ -1,0 +1,125 @@
+"""An experiment is run: hospitals are made, images read, arms trained side by side, results written.
+
+Everything that is complete is only read, so that the same command goes on after a kill.
+"""
+
+import os
+import resource
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from pathlib import Path
+from typing import Any
+
+from sarco_models.errors import ConfigError
+from sarco_models.workers import pool as worker_pool
+from server.runs import write_json
+from simulation.arms import CENTRAL, Arm
+from simulation.experiments import Experiment
+from simulation.explanations import explain_arm
+from simulation.flower import run_arm_on_flower
+from simulation.harness import compute_frozen, prepare, run_arm
+from simulation.results import collect
+from simulation.status import Status, Watch, training_status
+from simulation.synthetic import make_cohort
+
+
+def run_experiment(experiment: Experiment, watch: Watch, command: str = "", *, workers: int | None = None) -> Path:
+    """Run every arm with every seed, and write results.json; what is complete already is only read.
+
+    Args:
+        experiment: in its folder.
+        watch: is told how far it is.
+        command: that was given, for the report.
+        workers: processes side by side; one for each processor core where absent.
+
+    Returns:
+        Path of results.json.
+    """
+    started = time.monotonic()
+    workers = workers or os.cpu_count() or 1
+    _make_hospitals(experiment, experiment.config.seeds, watch, workers)
+    arms = [arm for seed in experiment.config.seeds for arm in experiment.arms(seed)]
+    run = run_arm if experiment.engine == "inprocess" else run_arm_on_flower
+    with worker_pool(workers) as pool:
+        cohorts = _to_read(arms)
+        _each(pool, compute_frozen, cohorts, lambda done: watch(Status("reading images", done, len(cohorts))))
+        first = [arm for arm in arms if arm.begin is None]
+        later = [arm for arm in arms if arm.begin is not None]
+        _each(pool, run, [(arm,) for arm in first], lambda done: watch(training_status(arms, done)))
+        _each(pool, run, [(arm,) for arm in later], lambda done: watch(training_status(arms, len(first) + done)))
+        explained = [(arm,) for arm in arms if arm.name in experiment.config.explain]
+        _each(pool, explain_arm, explained, lambda done: watch(Status("explaining", done, len(explained))))
+        results = collect(experiment, arms, pool, watch)
+    results["meta"] |= {
+        "engine": experiment.engine,
+        "command": command,
+        "seconds": time.monotonic() - started,
+        "peak_memory_bytes": _peak_memory(workers),
+    }
+    write_json(experiment.out / "results.json", results)
+    return experiment.out / "results.json"
+
+
+def prepare_federated(experiment: Experiment, watch: Watch) -> Path:
+    """Make the hospitals and the run directory of the federated arm with the first seed; returns the directory."""
+    seed = experiment.config.seeds[0]
+    _make_hospitals(experiment, [seed], watch, os.cpu_count() or 1)
+    arm = next((a for a in experiment.arms(seed) if a.name == "federated"), None)
+    if arm is None:
+        raise ConfigError(f"{experiment.config.name}: arms = {experiment.config.arms} has no federated arm: add it")
+    return prepare(arm).folder
+
+
+def _make_hospitals(experiment: Experiment, seeds: Sequence[int], watch: Watch, workers: int) -> None:
+    # Variants that change nothing of the hospitals share them.
+    wanted = {experiment.data(seed, v): (seed, experiment.cohort(v)) for seed in seeds for v in experiment.variants}
+    for folder, (seed, cfg) in wanted.items():
+        if cfg:
+            make_cohort(
+                folder,
+                seed=seed,
+                workers=workers,
+                progress=lambda done, total: watch(Status("making hospitals", done, total)),
+                **cfg.model_dump(),
+            )
+
+
+def _to_read(arms: Sequence[Arm]) -> list[tuple[Arm, str]]:
+    """Cohorts whose images have to be read, once for each way of reading them; the largest first."""
+    found: dict[tuple[str, ...], tuple[Arm, str]] = {}
+    for arm in arms:
+        study = arm.study
+        whole = study.model_copy(update={"split": study.split.model_copy(update={"fold": 0})})
+        parts = (whole.image, whole.intensity, whole.augmentation, whole.split, whole.uses_images)
+        network = (whole.model.backbone, whole.model.weights, whole.model.trainable, whole.model.norm)
+        for name in [CENTRAL, *(s.name for s in arm.sites)]:
+            if name == CENTRAL and (arm.central is None or arm.kind == "cv"):
+                continue
+            folder = arm.central if name == CENTRAL else next(s.data for s in arm.sites if s.name == name)
+            found.setdefault((repr(parts), repr(network), str(whole.training.seed), str(folder)), (arm, name))
+    return list(found.values())
+
+
+def _each(
+    workers: ProcessPoolExecutor, work: Callable[..., Any], jobs: Sequence[tuple[Any, ...]], tell: Callable[[int], None]
+) -> None:
+    """Do all jobs on the workers; the first error stops the rest."""
+    pending: set[Future[Any]] = {workers.submit(work, *job) for job in jobs}
+    try:
+        while pending:
+            tell(len(jobs) - len(pending))
+            finished, pending = wait(pending, timeout=0.5, return_when=FIRST_COMPLETED)
+            for future in finished:
+                future.result()
+        if jobs:
+            tell(len(jobs))
+    except BaseException:
+        workers.shutdown(wait=False, cancel_futures=True)
+        raise
+
+
+def _peak_memory(workers: int) -> int:
+    """Bytes, an upper bound: the largest resident memory of this process, and the largest worker's for each of them."""
+    own, worker = (resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    return int(own + workers * worker) * 1024
