@@ -28,6 +28,7 @@ def check_experiment(  # noqa: PLR0913 - what an experiment consists of
     controls: Mapping[str, str],
     seeds: Sequence[int],
     together: bool = True,
+    scored_only: bool = False,
 ) -> None:
     """Refuse an experiment that cannot be run as it is written.
 
@@ -39,6 +40,7 @@ def check_experiment(  # noqa: PLR0913 - what an experiment consists of
         controls: name -> kind; see :func:`simulation.controls.control_scores`.
         seeds: of the experiment.
         together: whether any arm joins hospitals.
+        scored_only: whether anybody belongs to a cohort that no arm trains on.
 
     Raises:
         ConfigError: names the file, the field, the value and the way out, for every fault at once.
@@ -49,6 +51,7 @@ def check_experiment(  # noqa: PLR0913 - what an experiment consists of
         *_folder_faults(folders, images=any(study.uses_images for study in studies)),
         *(_quorum_faults(sites, studies) if together else ()),
         *_control_faults(controls, studies),
+        *(_intensity_faults(studies) if scored_only else ()),
     ]
     if faults:
         raise ConfigError("\n".join(f"{path}: {fault}" for fault in faults))
@@ -87,6 +90,16 @@ def _quorum_faults(sites: Sequence[str], studies: Sequence[StudyConfig]) -> Iter
             f"the study's federation.min_sites = {wanted}, and there are {len(sites)} sites: lower it in the study or "
             "under [overrides.federation], or add sites"
         )
+
+
+def _intensity_faults(studies: Sequence[StudyConfig]) -> Iterator[str]:
+    for study in studies:
+        if study.intensity.standardize != "none" and not study.split.calibration:
+            yield (
+                f"intensity.standardize = {study.intensity.standardize!r} and split.calibration = 0: where a cohort is "
+                "only scored, its machines need people to be measured on: write calibration = 0.2"
+            )
+            return
 
 
 def _control_faults(controls: Mapping[str, str], studies: Sequence[StudyConfig]) -> Iterator[str]:

@@ -66,7 +66,10 @@ def _inputs(kind: str, train: TrainingPeople, study: StudyConfig) -> Inputs:
         return _image_count
     columns = design_columns(study.features)
     what, _, name = kind.partition(":")
-    chosen = [i for i, c in enumerate(columns) if name == {"feature": c.name, "logistic": c.group}.get(what)]
+    # A categorical feature has one column for each category, NAME=CATEGORY.
+    chosen = [
+        i for i, c in enumerate(columns) if name == {"feature": c.name.partition("=")[0], "logistic": c.group}.get(what)
+    ]
     if not chosen:
         raise ConfigError(f"control {kind!r}: use prevalence, image_count, feature:NAME or logistic:GROUP of the study")
     return _Inputs(chosen, TableScaling.agreed(Moments.of(train, columns, extremes=False), columns, "standard"))

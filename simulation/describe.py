@@ -5,8 +5,9 @@ few people are hidden where the people are real.
 """
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,8 +18,9 @@ from sarco_models.comparisons import Counted, Measured, baseline_table
 from sarco_models.config import Feature, StudyConfig
 from sarco_models.errors import UndefinedMetric
 from sarco_models.intervals import REPEATS
-from sarco_models.schema import design_columns
+from sarco_models.schema import PARTICIPANTS_FILE, design_columns
 from sarco_models.scores import ParticipantScores
+from sarco_models.sheets import find_table, number, read_sheet
 from sarco_models.subgroups import Grouping, by_subgroup, cut
 
 DEVICE, IMAGES, SITE = "device", "images_per_participant", "site"
@@ -33,7 +35,14 @@ WORDS = {"male": ("women", "men"), "diabetes": ("no diabetes", "diabetes")}
 MOST_GROUPINGS = 8
 
 
-def baseline(cohort: Cohort, study: StudyConfig, rng: np.random.Generator, *, min_cell: int) -> list[dict[str, Any]]:
+def baseline(
+    cohort: Cohort,
+    study: StudyConfig,
+    rng: np.random.Generator,
+    *,
+    min_cell: int,
+    further: Sequence[Measured | Counted] = (),
+) -> list[dict[str, Any]]:
     """Table 1 of one cohort: the study's features, then images and devices, positives beside negatives.
 
     Args:
@@ -41,13 +50,15 @@ def baseline(cohort: Cohort, study: StudyConfig, rng: np.random.Generator, *, mi
         study: whose features are described, those that no model sees too.
         rng: for Fisher's test beyond 2 x 2.
         min_cell: the smallest count that is shown: 5 for real people, 1 for synthetic ones.
+        further: shown after the others; see :func:`reference_variables`.
 
     Returns:
         :class:`sarco_models.comparisons.BaselineRow` as JSON, one for each measured variable, one for "yes" of each
         binary one, one for each category or device; empty where all participants have the same label.
     """
     try:
-        rows = baseline_table(list(_variables(cohort, study)), cohort.labels == 1, rng, min_cell=min_cell)
+        variables = [*_variables(cohort, study), *further]
+        rows = baseline_table(variables, cohort.labels == 1, rng, min_cell=min_cell)
     except UndefinedMetric:
         return []
     return [_json(asdict(row)) for row in rows]
@@ -96,6 +107,20 @@ def _json(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [_json(part) for part in value]
     return None if isinstance(value, float) and not np.isfinite(value) else value
+
+
+def reference_variables(folder: Path, cohort: Cohort, study: StudyConfig) -> Iterator[Measured]:
+    """What defines the label, where the site's table holds it as numbers: described, and never an input."""
+    sheet = read_sheet(find_table(folder / PARTICIPANTS_FILE))
+    cells = {cell.get("participant_id", ""): cell for _, cell in sheet.rows}
+    for name in study.label.reference_columns:
+        try:
+            texts = [cells.get(person, {}).get(name, "") for person in cohort.ids]
+            values = np.array([number(text, sheet.decimal) if text else np.nan for text in texts])
+        except ValueError:
+            continue  # words, such as the name of a device
+        if not np.isnan(values).all():
+            yield Measured(name, values)
 
 
 # --- variables of the baseline table ----------------------------------------------------------------------------------

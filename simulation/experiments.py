@@ -102,6 +102,13 @@ class ExperimentConfig(Config):
             raise ValueError("central is missing: name a folder of test participants whom no site holds")
         if not self.study_itself and not self.variants:
             raise ValueError("study_itself = false and no variants: there is nothing to run")
+        return self
+
+    @model_validator(mode="after")
+    def _variants_fit(self) -> Self:
+        for kinds in (self.arms, *(v.arms for v in self.variants.values() if v.arms)):
+            if "tuned" in kinds and "federated" not in kinds:
+                raise ValueError('arms: "tuned" begins with the federated model: add "federated"')
         if any(v.cohort for v in self.variants.values()) and not self.cohort:
             raise ValueError("variants change the cohort: that needs [cohort], synthetic hospitals")
         if self.cross_validation and any(v.cohort or v.arms for v in self.variants.values()):
@@ -180,7 +187,8 @@ class Experiment:
             folders={name: self.base / folder for name, folder in named.items()},
             controls=cfg.controls,
             seeds=cfg.seeds,
-            together=cfg.cross_validation is None,
+            together=any(name.partition(":")[0] in ("federated", "without") for name in self._arm_names()),
+            scored_only=bool(cfg.cohort or cfg.central or cfg.cross_validation or cfg.external),
         )
         known = self._arm_names()
         for name in (*cfg.explain, *cfg.explain_images):

@@ -1,7 +1,7 @@
 """What results.json holds beside rows: who the people are, subgroups, what sites said themselves, explanations.
 
-These are jobs that workers do side by side: ``(place, function, arguments)``, the place being where the result stands in
-``tables``, such as explanation, arm, seed.
+These are jobs that workers do side by side: ``(place, function, arguments)``, the place being where the result stands
+in ``tables``, such as explanation, arm, seed.
 """
 
 import json
@@ -14,7 +14,7 @@ import numpy as np
 from sarco_models.cohort import HeldOut, open_cohort
 from sarco_models.scores import ParticipantScores
 from simulation.arms import CENTRAL, Arm
-from simulation.describe import baseline, subgroups
+from simulation.describe import baseline, reference_variables, subgroups
 from simulation.experiments import ExperimentConfig
 from simulation.explanations import explanation
 from simulation.harness import Scores
@@ -68,7 +68,8 @@ def assessments(arms: Sequence[Arm]) -> dict[str, dict[str, Any]]:
 def _baseline(arm: Arm, site: str, min_cell: int) -> list[dict[str, Any]]:
     folder = next(s.data for s in arm.sites if s.name == site)
     cohort = open_cohort(folder, arm.study, arm.cache, name=site)
-    return baseline(cohort, arm.study, np.random.default_rng([arm.study.training.seed, 101]), min_cell=min_cell)
+    rng, further = np.random.default_rng([arm.study.training.seed, 101]), reference_variables(folder, cohort, arm.study)
+    return baseline(cohort, arm.study, rng, min_cell=min_cell, further=list(further))
 
 
 def _subgroups(arm: Arm, site: str, people: ParticipantScores) -> list[dict[str, Any]]:

@@ -13,6 +13,7 @@ from rich.text import Text
 from simulation.status import ArmStatus, Status, Watch
 
 _LINE_EVERY_S = 5.0
+_MOST_LINES = 8
 
 
 @contextmanager
@@ -54,9 +55,16 @@ class _Lines:
             return
         if done and status.stage == self._stage and not self._told:
             return
-        arms = "  ".join(_words(a) for a in status.arms if a.round)
+        arms = "  ".join(_words(a) for a in _shown(status))
         self._console.print(f"{now - self._started:6.0f} s  {_title(status)}  {arms}", highlight=False, soft_wrap=True)
         self._stage, self._told = status.stage, 0.0 if done else now
+
+
+def _shown(status: Status) -> list[ArmStatus]:
+    """All arms where they fit on a screen, else those that are being trained."""
+    if len(status.arms) <= _MOST_LINES:
+        return list(status.arms)
+    return [arm for arm in status.arms if arm.round and not arm.done][:_MOST_LINES]
 
 
 def _share(status: Status) -> float:
@@ -82,6 +90,7 @@ def _picture(status: Status, seconds: float, clock: _Clock) -> Group:
     line.add_row(Text(_title(status), style="bold"), ProgressBar(total=1.0, completed=_share(status), width=30), clocks)
     if not status.arms:
         return Group(line)
+    shown = _shown(status)
     table = Table(box=None, padding=(0, 2), header_style="dim")
     for heading, right in (
         ("arm", False),
@@ -91,7 +100,7 @@ def _picture(status: Status, seconds: float, clock: _Clock) -> Group:
         ("central AUC", True),
     ):
         table.add_column(heading, justify="right" if right else "left")
-    for arm in status.arms:
+    for arm in shown:
         loss, auc = (f"{v:.3f}" if v is not None else "" for v in (arm.loss, arm.auc))
         name = Text(arm.name, style="green" if arm.done else "")
         table.add_row(name, str(arm.seed), f"{arm.round}/{arm.rounds}", loss, auc)

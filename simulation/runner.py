@@ -37,7 +37,7 @@ def run_experiment(experiment: Experiment, watch: Watch, command: str = "", *, w
         Path of results.json.
     """
     started = time.monotonic()
-    workers = workers or os.cpu_count() or 1
+    workers = workers or _cores()
     _make_hospitals(experiment, experiment.config.seeds, watch, workers)
     arms = [arm for seed in experiment.config.seeds for arm in experiment.arms(seed)]
     run = run_arm if experiment.engine == "inprocess" else run_arm_on_flower
@@ -64,7 +64,7 @@ def run_experiment(experiment: Experiment, watch: Watch, command: str = "", *, w
 def prepare_federated(experiment: Experiment, watch: Watch) -> Path:
     """Make the hospitals and the run directory of the federated arm with the first seed; returns the directory."""
     seed = experiment.config.seeds[0]
-    _make_hospitals(experiment, [seed], watch, os.cpu_count() or 1)
+    _make_hospitals(experiment, [seed], watch, _cores())
     arm = next((a for a in experiment.arms(seed) if a.name == "federated"), None)
     if arm is None:
         raise ConfigError(f"{experiment.config.name}: arms = {experiment.config.arms} has no federated arm: add it")
@@ -117,6 +117,11 @@ def _each(
     except BaseException:
         workers.shutdown(wait=False, cancel_futures=True)
         raise
+
+
+def _cores() -> int:
+    """Processor cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _peak_memory(workers: int) -> int:

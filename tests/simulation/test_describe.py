@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,7 +13,8 @@ from sarco_models.errors import UndefinedMetric
 from sarco_models.metrics import auc
 from sarco_models.schema import design_columns
 from sarco_models.scores import ParticipantScores
-from simulation.describe import baseline, subgroups
+from simulation.describe import baseline, reference_variables, subgroups
+from tests.sites import opened, read_csv, tables_site, tables_study
 
 N = 240
 
@@ -147,3 +149,15 @@ def test_scores_of_strangers_are_refused_without_naming_them() -> None:
     with pytest.raises(UndefinedMetric, match="1 scores of participants who are not") as caught:
         subgroups(everyone(people), strangers, OURS, np.random.default_rng(1))
     assert "SECRET" not in str(caught.value)
+
+
+def test_what_defines_the_label_is_described_and_words_are_left_out(tmp_path: Path) -> None:
+    config = tables_study(label={"reference_columns": ["walk_speed_m_per_s", "nowhere"]})
+    folder = tables_site(tmp_path / "site", 30)
+    cohort = opened(folder, config)
+    found = {variable.name: variable for variable in reference_variables(folder, cohort, config)}
+    speeds = {row["participant_id"]: float(row["walk_speed_m_per_s"]) for row in read_csv(folder / "participants.csv")}
+    assert found["walk_speed_m_per_s"].values.tolist() == [speeds[person] for person in cohort.ids]
+    assert "nowhere" not in found
+    rows = baseline(cohort, config, np.random.default_rng(1), min_cell=1, further=list(found.values()))
+    assert "walk_speed_m_per_s" in {row["variable"] for row in rows}
