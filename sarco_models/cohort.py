@@ -195,7 +195,7 @@ def _fold(people: list[int], cohort: Cohort, cfg: SplitConfig, words: str) -> _P
     test = people[cfg.fold :: cfg.folds]
     others = [i for i in people if i not in set(test)]
     others.sort(key=lambda i: _order(f"{words}|{cfg.fold}|{cohort.ids[i]}"))
-    inner = round(cfg.validation * len(others))
+    inner = max(round(cfg.validation * len(others)), 1)  # without anybody a fold would have no scale
     return others[inner:], others[:inner], test
 
 

@@ -44,6 +44,7 @@ def run_experiment(experiment: Experiment, watch: Watch, command: str = "", *, w
     with worker_pool(workers) as pool:
         cohorts = _to_read(arms)
         _each(pool, compute_frozen, cohorts, lambda done: watch(Status("reading images", done, len(cohorts))))
+        _require_scales(arms)
         first = [arm for arm in arms if arm.begin is None]
         later = [arm for arm in arms if arm.begin is not None]
         _each(pool, run, [(arm,) for arm in first], lambda done: watch(training_status(arms, done)))
@@ -99,6 +100,20 @@ def _to_read(arms: Sequence[Arm]) -> list[tuple[Arm, str]]:
             folder = arm.central if name == CENTRAL else next(s.data for s in arm.sites if s.name == name)
             found.setdefault((repr(parts), repr(network), str(whole.training.seed), str(folder)), (arm, name))
     return list(found.values())
+
+
+def _require_scales(arms: Sequence[Arm]) -> None:
+    """Refuse a cross-validation whose folds have nobody of a class to be put on a common scale by, before it trains."""
+    firsts = {(a.study.training.seed, a.study.split.fold): a for a in reversed(arms) if a.kind == "cv"}
+    for (seed, fold), arm in sorted(firsts.items()):
+        inner = arm.split_of(arm.site).validation
+        positives = int(inner.labels.sum())
+        if not 0 < positives < len(inner):
+            raise ConfigError(
+                f"cross_validation: fold {fold} of seed {seed} has {positives} inner validation participants with the "
+                f"condition and {len(inner) - positives} without at {arm.site}; both are needed: raise "
+                f"split.validation = {arm.study.split.validation:g}, or take fewer folds"
+            )
 
 
 def _each(

@@ -16,6 +16,7 @@ from typer.testing import CliRunner
 import client.cli
 import server.cli
 import simulation.cli
+from tests.sites import image_site
 
 PROJECT = Path(__file__).resolve().parents[2]
 EXPERIMENT = """
@@ -159,6 +160,8 @@ def test_sites_of_an_experiment_may_be_any_folders(experiment: Path, tmp_path: P
     head = EXPERIMENT.replace("STUDY", str(PROJECT / "configs" / "study.toml"))
     text = head[: head.index("[cohort]")] + 'central = "test"\n[sites]\nnorth = "n"\nsouth = "s"\n'
     experiment.write_text(text)
+    for name in ("n", "s", "test"):
+        image_site(tmp_path / name)
     arms = Experiment.load(experiment, tmp_path / "out").arms(1)
     assert [a.name for a in arms] == ["federated", "pooled", "local:north", "local:south"]
     assert [s.data for s in arms[0].sites] == [tmp_path / "n", tmp_path / "s"]
@@ -252,3 +255,69 @@ def test_another_disease_on_four_folders_of_data_is_two_files_and_no_code(tmp_pa
         "local:d",
         "control:fear",
     }
+
+
+PAPER_IN_SMALL = """
+name = "paper"
+title = "The paper's way, in small"
+study = "STUDY"
+study_itself = false
+[cohort]
+scale = "tiny"
+width_px = 96
+central_participants = 12
+[cross_validation]
+site = "shanghai"
+folds = 2
+draws = 0
+[overrides.split]
+validation = 0.35
+[overrides.federation]
+rounds = 2
+min_participants = 4
+[variants.clinical]
+title = "Clinical"
+overrides.model.modalities = ["clinical"]
+[variants.lab]
+title = "Laboratory"
+overrides.model.modalities = ["lab"]
+"""
+COMPLETE_CASES = 'extends = "paper.toml"\nname = "complete_cases"\ntitle = "Complete cases"\n'
+
+
+@pytest.mark.slow
+def test_the_paper_is_reproduced_and_two_protocols_are_compared(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files, out = tmp_path / "experiments", tmp_path / "out"
+    files.mkdir()
+    (files / "paper.toml").write_text(PAPER_IN_SMALL.replace("STUDY", str(PROJECT / "configs" / "study.toml")))
+    (files / "complete_cases.toml").write_text(
+        COMPLETE_CASES + "[overrides.split]\ncomplete_cases = true\nvalidation = 0.35\n"
+    )
+    monkeypatch.setattr(simulation.cli, "EXPERIMENTS", files)
+    words = ["reproduce", "--out", str(out), "--scale", "tiny", "--only", "paper", "--only", "complete_cases"]
+    told = CliRunner().invoke(simulation.cli.app, [*words, "--workers", "1"], catch_exceptions=False)
+    assert told.exit_code == 0, told.output
+    page = (out / "paper-tables" / "paper.html").read_text(encoding="utf-8")
+    assert "SYNTHETIC" in page
+    assert {f"table{k}.tex" for k in (1, 2, 3, 4)} <= {p.name for p in (out / "paper-tables").iterdir()}
+    assert not list((out / "paper").glob("cohort-*"))  # both protocols have the same hospitals
+    everybody, complete = (
+        json.loads((out / name / "results.json").read_text()) for name in ("paper", "complete_cases")
+    )
+    counts = [next(r["n"] for r in run["rows"] if r["site"] == "shanghai") for run in (everybody, complete)]
+    assert counts[0] == 24 > counts[1]
+
+    told = CliRunner().invoke(
+        simulation.cli.app, ["compare", str(out / "paper"), str(out / "complete_cases"), "--out", str(tmp_path / "two")]
+    )
+    assert told.exit_code == 0, told.output
+    assert "split.complete_cases" in told.stdout
+    assert (tmp_path / "two" / "compare.html").is_file()
+
+
+def test_a_protocol_that_does_not_exist_is_told_in_words(tmp_path: Path) -> None:
+    told = CliRunner().invoke(simulation.cli.app, ["reproduce", "--out", str(tmp_path / "out"), "--only", "papers"])
+    assert told.exit_code == 1
+    assert "no such protocol; known are paper, complete_cases" in told.stderr.replace("\n", " ")

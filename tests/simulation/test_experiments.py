@@ -162,6 +162,16 @@ def test_more_folds_than_people_of_a_class_are_refused_before_anything_trains(tm
     assert not list((tmp_path / "out").glob("arms/*/*/*/rounds/*.json"))
 
 
+def test_folds_without_a_scale_are_refused_before_anything_trains(tmp_path: Path, write: Write) -> None:
+    lone = PAPER_WAY + "\n[overrides.split]\ncomplete_cases = true\nvalidation = 0.01\n"
+    experiment = Experiment.load(write(lone), tmp_path / "out")
+    with pytest.raises(
+        ConfigError, match=r"inner validation participants with the condition .* raise split\.validation"
+    ):
+        run_experiment(experiment, silent, workers=1)
+    assert not list((tmp_path / "out").glob("arms/*/*/*/rounds/*.json"))
+
+
 @pytest.mark.slow
 def test_a_cross_validation_from_files_to_results(tmp_path: Path, write: Write) -> None:
     experiment = Experiment.load(write(PAPER_WAY), tmp_path / "out")
