@@ -3,6 +3,7 @@
 import logging
 import traceback
 from collections.abc import Mapping
+from itertools import count, islice
 from pathlib import Path
 
 import numpy as np
@@ -144,7 +145,7 @@ def training(site: Site, reader: Reader, request: Train) -> Training:
     study, people, net = site.study, site.split.train, site.model.net
     cfg = study.training
     rng = np.random.default_rng([_seed(site, request.round), 1])
-    steps = cfg.local_epochs * steps_per_epoch(people, cfg)
+    steps = cfg.local_steps or cfg.local_epochs * steps_per_epoch(people, cfg)
     loss: Loss = participant_loss
     if study.federation.proximal_mu:
         anchor = {name: p.detach().clone() for name, p in site.tensors.items()}
@@ -152,7 +153,7 @@ def training(site: Site, reader: Reader, request: Train) -> Training:
     return Training(
         net=net,
         optimizer=adamw(net, cfg),
-        batches=chained(reader.batches(people, rng) for _ in range(cfg.local_epochs)),
+        batches=islice(chained(reader.batches(people, rng) for _ in count()), steps),
         loss=loss,
         rates=warmup_cosine(
             round_=request.round, rounds=study.federation.rounds, warmup_rounds=cfg.warmup_rounds, steps=steps

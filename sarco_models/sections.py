@@ -223,6 +223,14 @@ class TrainingConfig(Config):
     """One site's work in one round."""
 
     local_epochs: int = Field(default=1, ge=1, le=1000)
+    local_steps: int = later(
+        0,
+        ge=0,
+        le=100000,
+        description="So many steps in a round at every site, instead of local_epochs. Sites of different size then go "
+        "equally far; with epochs the large ones pull the average by their steps as well as by their weight (Wang et "
+        "al. 2020, section 3).",
+    )
     batch_participants: int = Field(default=16, ge=1, le=4096, description="Participants, not images, in a batch.")
     images_per_participant: int = Field(default=3, ge=1, le=64, description="Images drawn of each in one epoch.")
     learning_rate: float = Field(default=3e-4, gt=0, le=1)

@@ -128,8 +128,11 @@ def _federation_words(study: dict[str, Any]) -> str:
     if not federation:
         return ""
     strategy = variant_title(str(federation.get("strategy")))
-    rounds, epochs = federation.get("rounds", "?"), training.get("local_epochs", "?")
-    return f"{strategy} weighted by participants, {rounds} rounds, local epochs per round: {epochs}."
+    steps = training.get("local_steps")
+    work = (
+        f"local steps per round: {steps}" if steps else f"local epochs per round: {training.get('local_epochs', '?')}"
+    )
+    return f"{strategy} weighted by participants, {federation.get('rounds', '?')} rounds, {work}."
 
 
 def _training_words(study: dict[str, Any]) -> str:

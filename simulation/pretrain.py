@@ -81,6 +81,7 @@ def pretrain(cfg: Pretraining, out: Path, workers: int, tell: Callable[[str], No
         net = nn.Sequential(backbone.frozen, backbone.trained, nn.Linear(backbone.width, len(TARGETS)))
         net = net.to(memory_format=torch.channels_last)
         _train(net, [torch.from_numpy(p[held_out:]) for p in pixels], scaled[held_out:], cfg, tell)
+        settle_norms(net, torch.from_numpy(pixels[0][held_out:]))
     predicted = _predict(net, torch.from_numpy(pixels[0][:held_out]))
     error = ((predicted - scaled[:held_out]) ** 2).mean(dim=0)
     r2 = {name: float(1 - e / v) for name, e, v in zip(TARGETS, error, scaled[:held_out].var(dim=0), strict=True)}
@@ -133,6 +134,31 @@ def _train(
             total += _step(net, optimizer, _changed(inputs[which][chosen]), targets[chosen])
             rate.step()
         tell(f"epoch {epoch + 1} of {epochs}: loss {total / (len(order) // cfg.batch):.4f}")
+
+
+def settle_norms(net: nn.Module, pixels: torch.Tensor) -> None:
+    """Give batch norms the mean and variance of all these phantoms, after training (Wu and Johnson 2021).
+
+    What they have gathered on the way is of the last steps, and of whatever sizes these had: a network that read width
+    and area in training would read nothing with it.
+
+    Args:
+        net: reads (n, 1, size, size) in [0, 1].
+        pixels: (n, size, size) grey values of the smallest size, which the frozen norms will serve.
+    """
+    norms = [m for m in net.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
+    if not norms:
+        return
+    momenta = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.momentum = None  # the plain mean over all batches
+    net.train()
+    with torch.no_grad():
+        for block in torch.split(pixels, 128):
+            net(block[:, None].float() / 255)
+    for norm, momentum in zip(norms, momenta, strict=True):
+        norm.momentum = momentum
 
 
 def _step(net: nn.Module, optimizer: torch.optim.Optimizer, images: torch.Tensor, targets: torch.Tensor) -> float:

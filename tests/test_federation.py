@@ -3,6 +3,7 @@
 import csv
 import json
 import math
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -24,7 +25,7 @@ from sarco_models.fusion import FusionNet
 from sarco_models.parameters import Parameters, trained_tensors
 from sarco_models.schema import design_columns
 from sarco_models.summaries import Moments, agreed_scaling
-from sarco_models.training import Batch, Reader
+from sarco_models.training import Batch, Reader, Training
 from sarco_models.wire import Code, Evaluate, Refused, Train, Trained
 from server import runs
 from server.runs import Run
@@ -527,3 +528,33 @@ def test_a_finished_arm_is_not_taken_for_that_of_another_study_or_of_other_data(
     table.write_text("".join(table.read_text().splitlines(keepends=True)[:-1]))
     with pytest.raises(RunError, match="another study or on other data"):
         run_arm(federated)
+
+
+def test_as_many_steps_as_two_epochs_are_two_epochs(arm: Callable[..., Arm]) -> None:
+    """24 training people a site in batches of 8 are three steps an epoch, drawn with the same random numbers."""
+    changes = {"batch_participants": 8, "balance_classes": False}
+    epochs = arm(folder="epochs", training={**changes, "local_epochs": 2})
+    steps = arm(folder="steps", training={**changes, "local_steps": 6})
+    for each in (epochs, steps):
+        run_arm(each)
+    assert np.array_equal(final(epochs), final(steps))
+
+
+def test_local_steps_are_the_same_for_a_small_and_a_large_site(
+    arm: Callable[..., Arm], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    taken: dict[int, list[int]] = {}
+    whole = client.tasks.fit
+
+    def counted(training: Training, seed: int) -> list[float]:
+        losses = whole(training, seed)
+        taken.setdefault(len(losses), []).append(seed)
+        return losses
+
+    federated = arm(sites=2, training={"local_steps": 5, "batch_participants": 4})
+    shutil.rmtree(federated.sites[0].data)
+    write_site(federated.sites[0].data, 120, seed=5)
+    monkeypatch.setattr(client.tasks, "fit", counted)
+    run_arm(federated)
+    assert list(taken) == [5]
+    assert len(taken[5]) == 2 * federated.study.federation.rounds

@@ -88,7 +88,7 @@ def _roc_figure(panels: Sequence[RocPanel]) -> Figure:
         Line2D([], [], **DOT, label="ours at the threshold"),
         Line2D([], [], **CROSS, label="printed by the paper"),
     ]
-    figure.legend(handles=handles, loc="outside upper right", ncols=3)
+    figure.legend(handles=handles, loc="outside upper right", ncols=min(columns, 3))
     return figure
 
 
