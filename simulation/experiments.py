@@ -252,6 +252,10 @@ class Experiment:
             begin = self._folder(f"federated@{variant}" if variant else "federated", seed)
         others = 1 if kind in _ALONE else len(sites) - (kind == "without")
         study = _seeded(study, seed, others)
+        if kind.startswith("pooled") and study.training.local_steps:
+            # The one site makes as many steps as the hospitals that it stands for make together.
+            steps = study.training.local_steps * (len(sites) - (kind == "pooled_without"))
+            study = merged_study(study, {"training": {"local_steps": steps}})
         central = self.central(seed, variant)
         return Arm(full, study, sites, central, self.cache, self._folder(full, seed), begin, self.config.external)
 
