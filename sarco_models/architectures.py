@@ -92,7 +92,7 @@ def architecture(name: str) -> Architecture:
     return found
 
 
-SHIPPED_WEIGHTS = ("convnext_atto", "efficientnet_lite0", "swin_atto")
+SHIPPED_WEIGHTS = ("convnext_atto", "efficientnet_lite0")
 """Networks whose weights, trained on rendered phantoms, come with this project: ``weights = "phantom"``."""
 
 

@@ -15,7 +15,7 @@ from sarco_models.cohort import HeldOut, open_cohort
 from sarco_models.scores import ParticipantScores
 from simulation.arms import CENTRAL, Arm
 from simulation.describe import baseline, reference_variables, subgroups
-from simulation.experiments import ExperimentConfig
+from simulation.experiment_config import ExperimentConfig
 from simulation.explanations import explanation
 from simulation.harness import Scores
 

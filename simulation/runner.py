@@ -19,6 +19,7 @@ from simulation.experiments import Experiment
 from simulation.explanations import explain_arm
 from simulation.flower import run_arm_on_flower
 from simulation.harness import compute_frozen, prepare, run_arm
+from simulation.pretrain import Pretraining, pretrain
 from simulation.results import collect
 from simulation.status import Status, Watch, training_status
 from simulation.synthetic import make_cohort
@@ -39,6 +40,7 @@ def run_experiment(experiment: Experiment, watch: Watch, command: str = "", *, w
     started = time.monotonic()
     workers = workers or _cores()
     _make_hospitals(experiment, experiment.config.seeds, watch, workers)
+    _make_weights(experiment, watch, workers)
     arms = [arm for seed in experiment.config.seeds for arm in experiment.arms(seed)]
     run = run_arm if experiment.engine == "inprocess" else run_arm_on_flower
     with worker_pool(workers) as pool:
@@ -84,6 +86,15 @@ def _make_hospitals(experiment: Experiment, seeds: Sequence[int], watch: Watch, 
                 progress=lambda done, total: watch(Status("making hospitals", done, total)),
                 **cfg.model_dump(),
             )
+
+
+def _make_weights(experiment: Experiment, watch: Watch, workers: int) -> None:
+    """Train on phantoms what is not there yet: minutes for each network."""
+    for backbone in experiment.config.pretrain:
+        path = experiment.weights(backbone)
+        if not path.is_file():
+            watch(Status(f"training {backbone} on phantoms", 0, 1))
+            pretrain(Pretraining(backbone=backbone), path, workers, lambda _line: None)
 
 
 def _to_read(arms: Sequence[Arm]) -> list[tuple[Arm, str]]:

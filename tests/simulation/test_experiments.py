@@ -12,10 +12,12 @@ from scipy.special import expit, logit
 from sarco_models.errors import ConfigError
 from sarco_models.metrics import auc
 from sarco_models.scores import ParticipantScores
+from simulation import runner
 from simulation.arms import Arm, SiteFolder
 from simulation.cross_validation import Candidate, Selection, nested
 from simulation.experiments import Experiment
 from simulation.harness import REFERENCE, SCORES, read_people
+from simulation.pretrain import Pretraining
 from simulation.runner import run_experiment
 from tests.sites import tables_site, tables_study
 
@@ -311,6 +313,26 @@ def test_choosing_in_every_fold_takes_each_fold_s_own_choice(tmp_path: Path) -> 
     assert names == ["cv:north@first"] * 3  # their inner validation people are the same: the first listed
     assert np.allclose(both.out_of_fold.scores, first.out_of_fold.scores)
     assert dict(both.elsewhere) == {}
+
+
+def test_a_network_that_the_experiment_trains_itself_is_made_once_and_starts_its_studies(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[str] = []
+
+    def pretended(cfg: Pretraining, out: Path, workers: int, tell: object) -> None:
+        made.append(cfg.backbone)
+        out.parent.mkdir(parents=True)
+        out.touch()
+
+    monkeypatch.setattr(runner, "pretrain", pretended)
+    loaded = Experiment.load(EXPERIMENTS / "architectures.toml", tmp_path / "out", shared=tmp_path / "shared")
+    weights = {name: study.model.weights for name, study in loaded.studies.items()}
+    path = tmp_path / "shared" / "weights" / "swin_atto.safetensors"
+    assert weights == {"": "phantom", "convnext": "phantom", "efficientnet": "phantom", "swin": str(path.resolve())}
+    for _ in range(2):
+        runner._make_weights(loaded, silent, 1)
+    assert made == ["swin_atto"]
 
 
 def test_the_shipped_experiments_load_and_say_what_is_synthetic() -> None:
