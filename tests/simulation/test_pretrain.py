@@ -9,12 +9,13 @@ import pytest
 import torch
 from numpy.typing import NDArray
 from safetensors import safe_open
+from torch import nn
 
 from sarco_models.architectures import Norm
 from sarco_models.backbones import PHANTOM_WEIGHTS, build_backbone
 from sarco_models.config import ImageConfig
 from sarco_models.errors import ConfigError
-from simulation.pretrain import TARGETS, Pretraining, pretrain, render_phantoms
+from simulation.pretrain import TARGETS, Pretraining, pretrain, render_phantoms, settle_norms
 
 SMALL = Pretraining(sizes=(32, 48), phantoms=250, epochs=1, mixed_epochs=1, batch=25)
 
@@ -79,3 +80,17 @@ def test_shipped_weights_say_what_they_are_and_stay_small() -> None:
     cfg = Pretraining()
     assert (notes["phantoms"], notes["seed"], notes["sizes"]) == (str(cfg.phantoms), str(cfg.seed), str(cfg.sizes))
     assert json.loads(notes["image"]) == json.loads(ImageConfig().model_dump_json())
+
+
+def test_batch_norms_are_settled_on_all_phantoms_after_training() -> None:
+    """The plain mean and variance of the whole, whatever the last steps were of."""
+    pixels = torch.from_numpy(np.random.default_rng(3).integers(0, 255, (300, 8, 8), dtype=np.uint8))
+    net = nn.Sequential(nn.BatchNorm2d(1), nn.Flatten())
+    net.train()
+    net(torch.full((4, 1, 8, 8), 9.0))  # what was gathered on the way
+    settle_norms(net, pixels)
+    norm = net[0]
+    values = pixels.float() / 255
+    assert norm.running_mean.item() == pytest.approx(values.mean().item(), abs=1e-3)
+    assert norm.running_var.item() == pytest.approx(values.var().item(), abs=1e-3)
+    assert norm.momentum == 0.1
