@@ -204,6 +204,7 @@ def test_a_damaged_journal_is_begun_anew(tmp_path: Path) -> None:
     (tmp_path / "looks.sqlite").write_bytes(b"no database" * 400)
     with Journal(tmp_path / "looks.sqlite") as journal:
         journal.put([])
+    assert (tmp_path / "looks.sqlite").read_bytes().startswith(b"SQLite format 3\x00")  # what was there is gone
 
 
 def test_training_finds_its_pixels_ready_and_the_same(
