@@ -11,8 +11,8 @@ from flwr.clientapp import ClientApp
 from client.tasks import handle, place_of
 from client.workspace import Site, open_site
 from sarco_models import wire
-from sarco_models.errors import ConfigError, DataError, SarcoError
-from sarco_models.wire import Code, Refused, Reply
+from sarco_models.errors import ChainBroken, ConfigError, DataError, ProtocolError, SarcoError
+from sarco_models.wire import Code, Refused, Reply, Request
 
 log = logging.getLogger(__name__)
 
@@ -24,27 +24,47 @@ def make_app(site_of: SiteOf) -> ClientApp:
     app = ClientApp()
 
     def respond(message: Message, context: Context) -> Message:
-        return wire.answer(_reply(message, context, site_of), message)
+        return wire.answer(*_reply(message, context, site_of))
 
-    for action in ("describe", "setup"):
+    for action in ("describe", "setup", "keys", "reveal"):
         app.query(action)(respond)
     app.train()(respond)
     app.evaluate()(respond)
     app.evaluate("assess")(respond)
+    app.evaluate("probe")(respond)
     return app
 
 
-def _reply(message: Message, context: Context, site_of: SiteOf) -> Reply:
-    """Only codes leave: an exception here would travel to the server with its text (FLOWER 1.3)."""
+def _reply(message: Message, context: Context, site_of: SiteOf) -> tuple[Reply, Message, str]:
+    """Reply, what it answers, and the head of the audit log that it is written down in.
+
+    Only codes leave: an exception here would travel to the server with its text (FLOWER 1.3).
+    """
+    head = ""
     try:
-        return handle(site_of(context), wire.decode(message.content))
+        site = site_of(context)
+        reply = _readable(site, message)
+        head = site.audit.head
     except SarcoError as error:
         # A wrong site.toml may be named in the hospital's log; a fault of the data holds file names and values.
-        log.error("the site cannot answer: %s", error if isinstance(error, ConfigError) else type(error).__name__)
-        return Refused("", Code.DATA_FAULT if isinstance(error, DataError) else Code.BAD_REQUEST)
+        told = isinstance(error, ConfigError | ChainBroken)
+        log.error("the site cannot answer: %s", error if told else type(error).__name__)
+        codes = {DataError: Code.DATA_FAULT, ChainBroken: Code.INTERNAL}
+        reply = Refused("", next((c for kind, c in codes.items() if isinstance(error, kind)), Code.BAD_REQUEST))
     except Exception as error:
         log.error("the site cannot answer: %s", place_of(error))
-        return Refused("", Code.INTERNAL)
+        reply = Refused("", Code.INTERNAL)
+    return reply, message, head
+
+
+def _readable(site: Site, message: Message) -> Reply:
+    try:
+        request: Request = wire.decode(message.content)
+    except ProtocolError as error:
+        log.warning("bad request: %s", error)
+        site.audit.unreadable()
+        return Refused(site.name, Code.BAD_REQUEST)
+    return handle(site, request)
 
 
 def site_file(context: Context) -> Path:

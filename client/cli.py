@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -119,6 +119,129 @@ def ingest(
     console.print()
     for line in building.lines(done):
         console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+
+@app.command()
+def approve(
+    study: Annotated[Path, typer.Argument(help="The study file.")],
+    site: Annotated[Path, typer.Option(help="Your site.toml.")],
+    by: Annotated[str, typer.Option(help="Who approves; default: the account that runs this.")] = "",
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    withdraw: Annotated[bool, typer.Option("--withdraw", help="Take an approval back; it counts at once.")] = False,
+) -> None:
+    """Read in plain words what a study does and what would leave, and approve it, or take an approval back."""
+    from client.desk import approving
+
+    try:
+        asked = approving(study, site)
+        if not withdraw:
+            _say_all(asked.lines())
+        if not yes:
+            typer.confirm(asked.question(withdraw=withdraw), abort=True)
+        _say_all(asked.record(by=by, withdraw=withdraw))
+    except SarcoError as error:
+        _refused(error)
+        raise typer.Exit(1) from None
+
+
+audit = typer.Typer(help="Read and check the log of what was asked, decided and sent.", no_args_is_help=True)
+app.add_typer(audit, name="audit")
+
+
+@audit.command()
+def verify(
+    site: Annotated[Path, typer.Argument(help="Your site.toml.")],
+    heads: Annotated[Path | None, typer.Option(help="What the coordinator's `heads` command wrote.")] = None,
+) -> None:
+    """Check every line of the log, and that all heads which the coordinator has kept are in it."""
+    from client.desk import verified
+
+    try:
+        _say_all(verified(site, heads))
+    except SarcoError as error:
+        _refused(error)
+        raise typer.Exit(1) from None
+
+
+@audit.command("show")
+def show_audit(
+    site: Annotated[Path, typer.Argument(help="Your site.toml.")],
+    last: Annotated[int, typer.Option(min=1, help="So many of the last entries.")] = 40,
+) -> None:
+    """Show the last entries of the log as a table."""
+    from client.desk import shown
+
+    try:
+        _say_all(shown(site, last))
+    except SarcoError as error:
+        _refused(error)
+        raise typer.Exit(1) from None
+
+
+@app.command()
+def budget(
+    site: Annotated[Path, typer.Argument(help="Your site.toml.")],
+    plot: Annotated[Path | None, typer.Option(help="Draw what was spent over time here (PNG).")] = None,
+    html: Annotated[Path | None, typer.Option(help="Write the page here.")] = None,
+    new: Annotated[bool, typer.Option("--new-participants", help="Write down: who is not known is new.")] = False,
+    by: Annotated[str, typer.Option(help="Who says so; default: the account that runs this.")] = "",
+) -> None:
+    """Show what was spent of the participants' privacy, what is left, by study, and what no figure covers."""
+    from client.budget import told
+
+    _or_refused(lambda: told(site, plot=plot, html=html, new=new, by=by))
+
+
+def _or_refused(lines: Callable[[], Iterable[str]]) -> None:
+    try:
+        _say_all(lines())
+    except SarcoError as error:
+        _refused(error)
+        raise typer.Exit(1) from None
+
+
+def _say_all(lines: Iterable[str]) -> None:
+    for line in lines:
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+
+@app.command()
+def key(site: Annotated[Path, typer.Argument(help="Your site.toml.")]) -> None:
+    """Show the public line that other hospitals enrol you with, for secure aggregation; the key is made if need be."""
+    from client.identity import enrolment
+    from client.workspace import SiteConfig
+    from sarco_models.config import load_config
+
+    try:
+        config = load_config(site, SiteConfig)
+        shown = enrolment(config.name, site.parent / config.state)
+    except SarcoError as error:
+        _refused(error)
+        raise typer.Exit(1) from None
+    console.print(shown, highlight=False, markup=False, soft_wrap=True)
+
+
+@app.command()
+def preview(
+    study: Annotated[Path, typer.Argument(help="The study file.")],
+    site: Annotated[Path, typer.Option(help="Your site.toml.")],
+    out: Annotated[Path, typer.Option(help="Write the page here (HTML). It stays in the hospital.")] = Path(
+        "preview.html"
+    ),
+    image: Annotated[bool, typer.Option(help="Attack and show one participant's image and row.")] = True,
+) -> None:
+    """Show exactly what would leave: one real round, run here, attacked, and sent to nobody."""
+    from client.preview.look import preview as look
+    from client.preview.page import page
+
+    try:
+        with _bar("images") as told:
+            found = look(study, site, image=image, progress=told)
+        _write(out, page(found))
+    except SarcoError as error:
+        _refused(error)
+        raise typer.Exit(1) from None
+    console.print(f"written: {out}", highlight=False, markup=False, soft_wrap=True)
 
 
 def _options(site: Path | None, data: Path, workers: int) -> "tuple[Options, Path]":

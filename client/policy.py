@@ -1,32 +1,64 @@
-"""What this hospital allows. Whatever is not in the policy is refused; nothing here reads a file."""
+"""What this hospital allows. Whatever is not in the policy is refused; nothing here reads a file.
 
+A request is refused as a whole where the study or the task is not allowed. Of an answer that is allowed, the parts that
+are not (metrics, sums over the tables, the score histogram) are left out: the protocol knows them as withheld.
+
+``check`` is held against every request, not only the first. Every refusal has a code, which leaves, and a reason for
+the hospital's own log that names the key of site.toml it follows from.
+"""
+
+import json
+from fnmatch import fnmatchcase
 from typing import Literal
 
-from sarco_models.config import Config
-from sarco_models.errors import PolicyViolation
-from sarco_models.wire import Assess, Code, Evaluate, Request, Train
+from pydantic import Field
 
-Task = Literal["Describe", "Setup", "Train", "Evaluate", "Assess"]
+from sarco_models.config import Config, StudyConfig
+from sarco_models.errors import PolicyViolation
+from sarco_models.parameters import Manifest
+from sarco_models.wire import Assess, Code, Evaluate, Keys, Masking, Probe, Request, Reveal, Train
+
+Task = Literal["Describe", "Setup", "Train", "Evaluate", "Assess", "Probe", "Keys", "Reveal"]
+Statistic = Literal["sums", "histogram", "assessment", "leakage"]
+
+BYTES_PER_NUMBER = 4
+"""Of an update, plain (float32) or masked (uint32)."""
+
+FEWEST_MASKED = 3
+"""Of two sites under masks, each could subtract its own update from the sum."""
 
 
 class Policy(Config):
-    """Decided by the hospital, in site.toml; no study and no coordinator can change it.
+    """Decided by the hospital, in site.toml; no study and no coordinator can change it. What is absent is refused.
 
     Attributes:
-        approved_studies: digests of the study files that the hospital has read and approved.
+        approved_studies: digests of study files approved by hand; ``sarco-site approve`` keeps its own record.
         tasks: requests that are answered at all.
-        min_training_participants: with fewer people in training, nothing leaves.
         metrics: names of the metrics that may leave with a reply.
+        statistics: sums over the tables, score histogram of training participants, assessment on test participants,
+            and how well training participants can be told from others.
+        min_training_participants: with fewer people in training, nothing leaves.
         min_cell: sums, metrics and counts of fewer people than this stay here.
-        share_assessment: whether test participants' AUC, calls and merged histogram may leave at all.
+        min_sites: a study must not count a round of fewer hospitals.
+        max_epsilon: greatest epsilon of a study; a study without privacy needs ``unprotected_training`` instead.
+        unprotected_training: whether models trained without differential privacy may leave.
+        plain_updates: whether this hospital's own update may leave without secure aggregation.
+        parameters: names of parameters that may leave, as patterns; ``"*"`` is any.
+        max_parameter_bytes: of one reply.
     """
 
     approved_studies: tuple[str, ...] = ()
-    tasks: tuple[Task, ...] = ("Describe", "Setup", "Train", "Evaluate", "Assess")
-    min_training_participants: int = 10
-    metrics: tuple[str, ...] = ("train_loss", "loss", "auc")
-    min_cell: int = 3
-    share_assessment: bool = True
+    tasks: tuple[Task, ...] = ()
+    metrics: tuple[str, ...] = ()
+    statistics: tuple[Statistic, ...] = ()
+    min_training_participants: int = Field(default=10, ge=2)
+    min_cell: int = Field(default=3, ge=1)
+    min_sites: int = Field(default=3, ge=1)
+    max_epsilon: float = Field(default=0.0, ge=0)
+    unprotected_training: bool = False
+    plain_updates: bool = False
+    parameters: tuple[str, ...] = ()
+    max_parameter_bytes: int = Field(default=0, ge=0)
 
 
 class Refusal(PolicyViolation):
@@ -38,45 +70,143 @@ class Refusal(PolicyViolation):
         super().__init__(f"{code}: {reason}")
 
 
-def check(request: Request, policy: Policy, rounds: int) -> None:
+def check(request: Request, policy: Policy, study: StudyConfig, no_approval: str = "none on record") -> None:
     """Raise :class:`Refusal` unless the hospital allows this request.
 
     Args:
         request: as it came.
         policy: of the hospital.
-        rounds: of the study; there is no training outside them, and one evaluation, after the last.
+        study: that the hospital has read; a request of another one is refused.
+        no_approval: why ``sarco-site approve`` has no valid record of this study; empty where it has one.
     """
-    if request.study not in policy.approved_studies:
-        known = ", ".join(d[:12] for d in policy.approved_studies) or "none"
-        raise Refusal(Code.STUDY_NOT_APPROVED, f"study {request.study[:12]} is not approved here (approved: {known})")
-    if type(request).__name__ not in policy.tasks:
-        raise Refusal(Code.TASK_NOT_ALLOWED, f"{type(request).__name__} is not among the allowed tasks {policy.tasks}")
-    if isinstance(request, Train) and not 1 <= request.round <= rounds:
-        raise Refusal(Code.BAD_REQUEST, f"round {request.round} is not one of the study's {rounds}")
-    if isinstance(request, Evaluate | Assess) and request.round != rounds:
-        raise Refusal(Code.BAD_REQUEST, f"evaluation belongs after round {rounds}, not {request.round}")
+    _check_approved(request, policy, study, no_approval)
+    task = type(request).__name__
+    if task not in policy.tasks:
+        raise Refusal(Code.TASK_NOT_ALLOWED, f"tasks: {task} is not among {', '.join(policy.tasks) or 'none'}")
+    for code, key, reason in study_violations(policy, study):
+        raise Refusal(code, f"{key}: {reason}")
+    _check_round(request, study.federation.rounds)
+    if isinstance(request, Train):
+        check_parameters(request.parameters.manifest, policy)
+        _check_masking(request.masking, policy, study)
+    if isinstance(request, Keys | Reveal) and not study.federation.secure_aggregation:
+        raise Refusal(Code.BAD_REQUEST, f"{task}, and the study has no secure aggregation")
     if isinstance(request, Assess):
         _check_assessment(request, policy)
+    if isinstance(request, Probe) and "leakage" not in policy.statistics:
+        raise Refusal(Code.TASK_NOT_ALLOWED, 'statistics: "leakage" is not among them: the probe stays here')
+
+
+def _check_approved(request: Request, policy: Policy, study: StudyConfig, no_approval: str) -> None:
+    if request.study != study.digest:
+        raise Refusal(
+            Code.STUDY_NOT_APPROVED,
+            f"the request is of study {request.study[:12]!r}, site.toml's is {study.digest[:12]}",
+        )
+    if no_approval and study.digest not in policy.approved_studies:
+        raise Refusal(
+            Code.STUDY_NOT_APPROVED,
+            f"approval of study {study.digest[:12]}: {no_approval}; nor is it in approved_studies: read it, then "
+            "sarco-site approve",
+        )
+
+
+def study_violations(policy: Policy, study: StudyConfig) -> list[tuple[Code, str, str]]:
+    """What of a whole study the policy does not allow: code, key of site.toml, and a sentence; empty where it does.
+
+    They hold for every request: nothing is told to a study that the hospital could not train in.
+    """
+    found, private, federation = [], study.privacy, study.federation
+    if private is None and not policy.unprotected_training:
+        found.append(
+            (
+                Code.NOT_PRIVATE_ENOUGH,
+                "unprotected_training",
+                "is false, and the study trains without differential privacy",
+            )
+        )
+    if private is not None and private.epsilon > policy.max_epsilon:
+        words = f"is {policy.max_epsilon:g}, and the study spends epsilon = {private.epsilon:g}"
+        found.append((Code.NOT_PRIVATE_ENOUGH, "max_epsilon", words))
+    if federation.min_sites < policy.min_sites:
+        words = f"is {policy.min_sites}, and the study counts a round of {federation.min_sites}"
+        found.append((Code.TOO_FEW_SITES, "min_sites", words))
+    if not federation.secure_aggregation and not policy.plain_updates:
+        words = "is false, and the coordinator would see this hospital's own update (no secure aggregation)"
+        found.append((Code.NOT_MASKED, "plain_updates", words))
+    return found
+
+
+def check_parameters(manifest: Manifest, policy: Policy) -> None:
+    """Raise :class:`Refusal` where a name or the size of what would leave is not allowed.
+
+    What goes up has the names and shapes of what came down, or the request is refused before it trains; so a request's
+    manifest tells what would leave.
+    """
+    strange = [n for n in manifest.names if not any(fnmatchcase(n, pattern) for pattern in policy.parameters)]
+    if strange:
+        raise Refusal(
+            Code.TASK_NOT_ALLOWED,
+            f"parameters: {strange[0][:80]!r}, one of {len(strange)}, fits none of {list(policy.parameters)}",
+        )
+    size = BYTES_PER_NUMBER * sum(manifest.sizes)
+    if size > policy.max_parameter_bytes:
+        raise Refusal(Code.UPDATE_TOO_LARGE, f"max_parameter_bytes is {policy.max_parameter_bytes}; this is {size}")
+
+
+def _check_round(request: Request, rounds: int) -> None:
+    """There is no training outside a study's rounds, and one evaluation, after the last."""
+    if isinstance(request, Train | Keys | Reveal) and not 1 <= request.round <= rounds:
+        raise Refusal(Code.BAD_REQUEST, f"round {request.round} is not one of the study's {rounds}")
+    if isinstance(request, Evaluate | Assess | Probe) and request.round != rounds:
+        raise Refusal(Code.BAD_REQUEST, f"evaluation belongs after round {rounds}, not {request.round}")
+
+
+def _check_masking(masking: Masking | None, policy: Policy, study: StudyConfig) -> None:
+    if not study.federation.secure_aggregation:
+        if masking is not None:
+            raise Refusal(Code.BAD_REQUEST, "an update under masks is asked for; the study has no secure aggregation")
+        return
+    if masking is None:
+        raise Refusal(Code.NOT_MASKED, "the study has secure aggregation, and this asks for the update without masks")
+    try:
+        names = {str(name) for name, _key, _signature in json.loads(masking.keys)}
+    except (ValueError, TypeError):
+        raise Refusal(Code.BAD_REQUEST, "the sites under the masks cannot be read") from None
+    needed = max(FEWEST_MASKED, policy.min_sites)
+    if len(names) < needed:
+        raise Refusal(Code.TOO_FEW_SITES, f"min_sites: {len(names)} under the masks, at least {needed} are needed")
 
 
 def _check_assessment(request: Assess, policy: Policy) -> None:
-    if not policy.share_assessment:
-        raise Refusal(Code.TASK_NOT_ALLOWED, "share_assessment = false: nothing of the test participants leaves")
+    if "assessment" not in policy.statistics:
+        raise Refusal(
+            Code.TASK_NOT_ALLOWED, 'statistics: "assessment" is not among them: nothing of the test participants leaves'
+        )
     if not 0.0 <= request.threshold <= 1.0:
         raise Refusal(Code.BAD_REQUEST, f"a threshold of {request.threshold}; it is of a probability, 0 to 1")
 
 
-def check_people(*, training: int, positive: int, policy: Policy, required: int) -> None:
+def check_people(*, training: int, positive: int, policy: Policy, study: StudyConfig) -> None:
     """Raise :class:`Refusal` where a cohort is too small, or has one class only, to take part.
 
     Args:
         training: participants in training.
         positive: those of them with a positive label.
         policy: of the hospital.
-        required: what the study asks for.
+        study: has a smallest number of its own; with privacy its delta must be below one in ``training``, or giving
+            away one participant whole would count as private.
     """
-    limit = max(policy.min_training_participants, required)
+    limit = max(policy.min_training_participants, study.federation.min_participants)
     if training < limit:
-        raise Refusal(Code.TOO_FEW_PARTICIPANTS, f"{training} training participants; at least {limit} are needed")
+        raise Refusal(
+            Code.TOO_FEW_PARTICIPANTS,
+            f"{training} training participants; at least {limit} are needed (min_training_participants)",
+        )
     if positive in (0, training):
         raise Refusal(Code.ONE_CLASS_ONLY, "all training participants have the same label; both classes are needed")
+    if study.privacy is not None and study.privacy.delta * training >= 1:
+        raise Refusal(
+            Code.NOT_PRIVATE_ENOUGH,
+            f"the study's delta = {study.privacy.delta:g} is not below one in {training} training participants",
+        )

@@ -5,27 +5,40 @@ from __future__ import annotations
 import json
 import logging
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 import torch
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from pydantic import Field, field_validator
 from torch import Tensor
 
+from client.approval import FILE as APPROVALS
+from client.approval import Approvals
+from client.audit import FILE as AUDIT
+from client.audit import Audit
+from client.identity import Peer, by_name, identity_of
+from client.ledger import FILE as LEDGER
+from client.ledger import BudgetConfig, Ledger, heads_kept
+from client.person_sets import PersonSet, tables_digest
 from client.policy import Policy
+from sarco_models.clipping import ClipState
 from sarco_models.cohort import Split, open_cohort, split
 from sarco_models.config import Config, Name, StudyConfig, load_config, load_study
 from sarco_models.devices import Device, choose
-from sarco_models.errors import ConfigError, WeightsError
+from sarco_models.errors import ChainBroken, ConfigError, WeightsError
 from sarco_models.fusion import Model, build_model, fixed_tensors
 from sarco_models.image_cache import Progress
 from sarco_models.images import Template
 from sarco_models.parameters import Manifest, Parameters, local_tensors, trained_tensors
+from sarco_models.schema import PARTICIPANTS_FILE
+from sarco_models.secret import Secret
 from sarco_models.summaries import Moments, agreed_scaling
 from sarco_models.training import Reader
-from sarco_models.wire import Assess, Evaluate, Setup, Train
+from sarco_models.wire import Assess, Evaluate, Probe, Setup, Train
 
 log = logging.getLogger(__name__)
 
@@ -45,6 +58,8 @@ class SiteConfig(Config):
     threads: int = 1
     device: Device = Field(default="auto", description="Where models compute; auto: on a GPU where there is one.")
     policy: Policy = Policy()
+    budget: BudgetConfig = BudgetConfig()
+    peers: tuple[Peer, ...] = Field(default=(), description="Hospitals to mask with, as sarco-site key shows them.")
     templates: tuple[Template, ...] = Field(
         default=(), description="One per device and screen: where the tissue is on frames that do not say it."
     )
@@ -77,6 +92,12 @@ class Site:
         state: folder for what must outlive a process.
         threads: processor threads of one training.
         device: where models compute.
+        approvals: what ``sarco-site approve`` has recorded.
+        secret: where noise and the choice of participants come from. Simulation may give one that repeats itself;
+            site.toml cannot.
+        peers: public key of each hospital that this one masks its updates with, by name.
+        budget: how much privacy may be spent on any participant.
+        tables: digest of the tables' content, so that other tables are recognised.
     """
 
     name: str
@@ -87,12 +108,45 @@ class Site:
     state: Path
     threads: int = 1
     device: torch.device = field(default_factory=lambda: choose("auto"))
+    approvals: Approvals | None = None
+    secret: Secret = field(default_factory=Secret)
+    peers: Mapping[str, str] = field(default_factory=dict)
+    budget: BudgetConfig = field(default_factory=BudgetConfig)
+    tables: str = ""
     _ready: tuple[str, Reader] | None = None
 
     @cached_property
     def model(self) -> Model:
         """The study's network; its weights always come from the coordinator."""
         return build_model(self.study, weights="none").to(self.device)
+
+    @cached_property
+    def audit(self) -> Audit:
+        """What was asked, decided and sent; raises ChainBroken where it was tampered with."""
+        return Audit.open(self.state / AUDIT)
+
+    @cached_property
+    def identity(self) -> Ed25519PrivateKey:
+        """The hospital's own key; raises ConfigError where there is none."""
+        return identity_of(self.state)
+
+    @cached_property
+    def ledger(self) -> Ledger:
+        """What was spent on whom; raises ChainBroken where it was tampered with."""
+        return Ledger.open(self.state / LEDGER, heads_kept(self.state / AUDIT))
+
+    @cached_property
+    def persons(self) -> PersonSet:
+        """Who is charged for training and for sums over those in training."""
+        return PersonSet.of_training(self.split, self.tables)
+
+    @property
+    def no_approval(self) -> str:
+        """Why there is no valid record of an approval of the study; empty where there is one."""
+        try:
+            return self.approvals.lacking(self.study.digest) if self.approvals else "none on record"
+        except ChainBroken as error:
+            return str(error)
 
     @cached_property
     def tensors(self) -> dict[str, Tensor]:
@@ -104,7 +158,7 @@ class Site:
         """What training changes and never leaves: norms, by name, where the study keeps them local."""
         return local_tensors(self.model.net)
 
-    def receive(self, request: Train | Evaluate | Assess) -> None:
+    def receive(self, request: Train | Evaluate | Assess | Probe) -> None:
         """Put the model together: what came down, and this hospital's own norms as they were at that time.
 
         They are kept by round, so that a round that is repeated after a crash is the same round.
@@ -123,6 +177,18 @@ class Site:
             past = sorted(round_ for round_ in kept if 0 < round_ <= request.round)
             for round_ in {*kept} - {0, *past[-_KEPT_NORMS:]}:
                 kept[round_].unlink()
+
+    @property
+    def clip(self) -> ClipState | None:
+        """Adaptive clipping: where the norm was after the last round of this study; None before the first."""
+        path = self.state / f"clip-{self.study.digest}.json"
+        return ClipState(json.loads(path.read_text(encoding="utf-8"))["norm"]) if path.is_file() else None
+
+    def keep_clip(self, clip: ClipState) -> None:
+        """Store the clipping norm for the next round; it follows from noised counts, and stays here."""
+        partial = self.state / f"clip-{self.study.digest}.{os.getpid()}.partial"
+        partial.write_text(json.dumps({"norm": clip.norm}), encoding="utf-8")
+        partial.rename(self.state / f"clip-{self.study.digest}.json")
 
     def first_assessment(self, request: Assess) -> bool:
         """Whether this is the first assessment of the study here, or the same one again, as after a crash."""
@@ -227,4 +293,8 @@ def open_site(path: Path, progress: Progress | None = None) -> Site:
         state=path.parent / config.state,
         threads=config.threads,
         device=device,
+        approvals=Approvals(path.parent / APPROVALS),
+        peers=by_name(config.peers),
+        budget=config.budget,
+        tables=tables_digest(place / PARTICIPANTS_FILE),
     )

@@ -154,17 +154,13 @@ def check_image_size(name: str, size: int, norm: Norm) -> None:
         raise ValueError(f"image.size = {size}: {name} halves an image five times{alone}: write at least {least}")
 
 
-def check_private(name: str, norm: Norm, trainable: Trainable) -> None:
+def check_private(name: str, norm: Norm) -> None:
     """Raise ValueError where this image network cannot be trained with differential privacy.
 
     The unit is the participant: what one person's images change must pass through that person's clipped gradient, and
-    through nothing else.
+    through nothing else. Each person's gradient comes from a pass over that person's images alone, so that a Swin,
+    which folds windows into the axis of its batch, may be trained as a whole: only Opacus' hooks cannot (STYLE 7.4).
     """
-    if architecture(name).family == "swin" and trainable == "all":
-        raise ValueError(
-            f'trainable = "all": {name} cannot be trained as a whole with differential privacy, because its windows '
-            'share one batch axis with the participants: write trainable = "last_stage" or "head", or take a ConvNeXt'
-        )
     if norm == "local" and architecture(name).batch_norm:
         raise ValueError(
             'norm = "local": batch statistics mix participants and are kept without noise: write norm = "frozen" or '

@@ -16,6 +16,8 @@ from sarco_models.config_files import Config as Config
 from sarco_models.config_files import load_config as load_config
 from sarco_models.config_files import merged as merged
 from sarco_models.config_files import read_toml as read_toml
+from sarco_models.protection import PrivacyConfig as PrivacyConfig
+from sarco_models.protection import ReleaseConfig as ReleaseConfig
 from sarco_models.sections import DENIED as DENIED
 from sarco_models.sections import IMAGE as IMAGE
 from sarco_models.sections import AugmentationConfig as AugmentationConfig
@@ -50,6 +52,8 @@ class StudyConfig(Config):
     training: TrainingConfig = TrainingConfig()
     federation: FederationConfig = FederationConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
+    privacy: PrivacyConfig | None = later(None)
+    release: ReleaseConfig = later(ReleaseConfig())
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -80,6 +84,36 @@ class StudyConfig(Config):
             raise ValueError("model.modalities: a modality is listed twice")
         if self.uses_images:
             check_image_size(self.model.backbone, self.image.size, self.model.norm)
+        return self
+
+    @model_validator(mode="after")
+    def _private_as_a_whole(self) -> Self:
+        """Everything that would make the noise a claim without substance."""
+        if self.privacy is None:
+            return self
+        self.model.check_private()
+        cfg = self.training
+        if cfg.balance_classes:
+            raise ValueError(
+                "privacy: training.balance_classes = true picks participants by their label, and epsilon holds for "
+                "Poisson sampling only: write balance_classes = false"
+            )
+        if not cfg.local_steps:
+            raise ValueError(
+                "privacy: the steps of a round must be known to everybody, for the noise follows from them: write "
+                "training.local_steps"
+            )
+        if self.uses_images and self.intensity.standardize != "none":
+            raise ValueError(
+                f'privacy: intensity.standardize = "{self.intensity.standardize}" measures the grey levels of all '
+                "training participants without noise, and changes everybody's images by them: write "
+                '"none"'
+            )
+        if self.tabular.scaling == "minmax" and self.privacy.statistics != "exact":
+            raise ValueError(
+                'privacy: tabular.scaling = "minmax" needs values of single persons: write "standard" or '
+                '"clinical_range", or privacy.statistics = "exact"'
+            )
         return self
 
     @property

@@ -10,6 +10,8 @@
     ├── UndefinedMetric       a statistic has no value on these participants (one class only, no events)
     ├── ProtocolError         a message between coordinator and site does not say what it should
     ├── PolicyViolation       a request that the hospital has not allowed
+    ├── BudgetExceeded        a request that would spend more privacy than the hospital has left
+    ├── ChainBroken           a ledger or an audit log was edited, cut or reordered
     ├── QuorumLost            too few sites answered a round
     └── RunError              a run directory belongs to another study, or is not a run
 
@@ -104,6 +106,22 @@ class ProtocolError(SarcoError):
 
 class PolicyViolation(SarcoError):
     """A request that this hospital has not allowed."""
+
+
+class BudgetExceeded(SarcoError):
+    """A request that would spend more privacy than the hospital has left."""
+
+    def __init__(self, *, now: float, after: float, limit: float, what: str, way_out: str = "") -> None:
+        """``what`` names the limit: of the lifetime, of one study."""
+        self.now, self.after, self.limit, self.what = now, after, limit, what
+        super().__init__(
+            f"this would take epsilon from {now:.3f} to {after:.3f}; the limit of {what} is {limit:.3f}: nothing was "
+            f"trained and nothing leaves; {way_out or 'raise the limit in site.toml [budget], or leave the study'}"
+        )
+
+
+class ChainBroken(SarcoError):
+    """A ledger or an audit log was edited, cut or reordered."""
 
 
 class QuorumLost(SarcoError):

@@ -7,6 +7,10 @@ The coordinator asks, the site answers; nothing else ever moves:
     Train      -> Trained     parameters down, parameters up, with the evaluation of the model that came down
     Evaluate   -> Evaluated   metrics and merged score histogram of the final model, for the threshold
     Assess     -> Assessed    AUC, calls at the frozen threshold and merged histogram of the test participants
+    Probe      -> Probed      how well the released model betrays who was trained on: two numbers
+    Keys       -> Keyed       secure aggregation: a key for one attempt at one round, signed by the site
+    Train      -> Masked      secure aggregation: the update under masks that cancel in the sum over all sites
+    Reveal     -> Revealed    secure aggregation: the seed of the site's own mask, for one attempt of a round only
     anything   -> Refused     a code of a closed set; never a text, a path or a name
 
 Every request carries the digest of the study, so that a site answers only for a study that it has approved. How they
@@ -19,6 +23,9 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+
+import numpy as np
+from numpy.typing import NDArray
 
 from sarco_models.errors import ProtocolError
 from sarco_models.histograms import MergedHistogram
@@ -37,6 +44,13 @@ class Code(StrEnum):
     DATA_FAULT = "data_fault"
     SETUP_NEEDED = "setup_needed"
     ALREADY_ASSESSED = "already_assessed"
+    ALREADY_REVEALED = "already_revealed"
+    BUDGET_SPENT = "budget_spent"
+    NOT_PRIVATE_ENOUGH = "not_private_enough"
+    NOT_MASKED = "not_masked"
+    TOO_FEW_SITES = "too_few_sites"
+    KEYS_NOT_TRUSTED = "keys_not_trusted"
+    UPDATE_TOO_LARGE = "update_too_large"
     BAD_REQUEST = "bad_request"
     INTERNAL = "internal"
 
@@ -85,14 +99,30 @@ class Ready:
     setup: str
 
 
+@dataclass(frozen=True)
+class Masking:
+    """How one attempt at a round is masked.
+
+    Attributes:
+        attempt: from 1; another set of sites, or keys made anew, is another attempt.
+        total: training participants of all the sites named in ``keys``.
+        keys: JSON, ``[[site, public key, signature], ...]`` in the order of the names, as the sites sent them.
+    """
+
+    attempt: int
+    total: int
+    keys: str
+
+
 @dataclass(frozen=True, eq=False)
 class Train:
-    """Train one round from these parameters."""
+    """Train one round from these parameters; with ``masking`` the answer is :class:`Masked`."""
 
     study: str
     setup: str
     round: int
     parameters: Parameters
+    masking: Masking | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -154,6 +184,95 @@ class Assessed:
     evaluation: SiteEvaluation
 
 
+@dataclass(frozen=True, eq=False)
+class Probe:
+    """Ask how well the released model tells training participants from people it has never seen."""
+
+    study: str
+    setup: str
+    round: int
+    parameters: Parameters
+
+
+@dataclass(frozen=True)
+class Probed:
+    """Membership inference by the loss (Yeom et al. 2018) on the site's own training and test participants.
+
+    Attributes:
+        site: who answers.
+        members: training participants scored.
+        others: test participants scored.
+        auc: of telling the ones from the others; 0.5 is chance.
+        tpr: share of members found where 1 % of the others are called members.
+    """
+
+    site: str
+    members: int
+    others: int
+    auc: float
+    tpr: float
+
+
+@dataclass(frozen=True)
+class Keys:
+    """Ask for a key of secure aggregation, for one attempt at one round."""
+
+    study: str
+    setup: str
+    round: int
+    attempt: int
+
+
+@dataclass(frozen=True)
+class Keyed:
+    """A site's X25519 public key for this attempt, signed by the key that the site was enrolled with; both hex."""
+
+    site: str
+    round: int
+    attempt: int
+    public: str
+    signature: str
+
+
+@dataclass(frozen=True, eq=False)
+class MaskedVector:
+    """(numbers,) integers modulo 2**32 (uint32): a site's weighted update under its masks."""
+
+    vector: NDArray[np.uint32]
+
+
+@dataclass(frozen=True, eq=False)
+class Masked:
+    """A round's work under masks, and the metrics of the parameters that came down."""
+
+    site: str
+    round: int
+    attempt: int
+    participants: int
+    update: MaskedVector
+    metrics: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class Reveal:
+    """Ask for the seed of the site's own mask, once every site of the attempt has sent its masked update."""
+
+    study: str
+    setup: str
+    round: int
+    attempt: int
+
+
+@dataclass(frozen=True)
+class Revealed:
+    """The seed of the site's own mask of this attempt (hex); it is given for one attempt of a round only."""
+
+    site: str
+    round: int
+    attempt: int
+    seed: str
+
+
 @dataclass(frozen=True)
 class Refused:
     """No answer, and why."""
@@ -167,5 +286,5 @@ class Refused:
             raise ProtocolError("a refusal is a code of a closed set, never a text")
 
 
-Request = Describe | Setup | Train | Evaluate | Assess
-Reply = Described | Ready | Trained | Evaluated | Assessed | Refused
+Request = Describe | Setup | Train | Evaluate | Assess | Probe | Keys | Reveal
+Reply = Described | Ready | Trained | Masked | Evaluated | Assessed | Probed | Keyed | Revealed | Refused

@@ -173,7 +173,7 @@ class ModelConfig(Config):
     def check_private(self) -> None:
         """Raise ValueError where this network cannot be trained with differential privacy."""
         if IMAGE in self.modalities:
-            check_private(self.backbone, self.norm, self.trainable)
+            check_private(self.backbone, self.norm)
 
 
 class TabularConfig(Config):
@@ -236,6 +236,10 @@ class TrainingConfig(Config):
     learning_rate: float = Field(default=3e-4, gt=0, le=1)
     backbone_learning_rate: float | None = Field(default=None, gt=0, le=1, description="Default: learning_rate.")
     weight_decay: float = Field(default=0.01, ge=0, le=1)
+    optimizer: Literal["adamw", "sgd"] = later(
+        "adamw", description="sgd: plain steps, what few noised steps want; adamw divides by what is mostly noise."
+    )
+    momentum: float = later(0.0, ge=0, lt=1, description="Of sgd, within a round.")
     warmup_rounds: int = Field(default=1, ge=0, description="Linear warm-up, then cosine to zero over the study.")
     balance_classes: bool = Field(
         default=True,
@@ -275,6 +279,18 @@ class FederationConfig(Config):
     min_sites: int = Field(default=1, ge=1, description="Sites that must answer for a round to count.")
     min_participants: int = Field(default=10, ge=2, description="Training participants a site must have to take part.")
     round_deadline_s: float = Field(default=3600.0, gt=0)
+    secure_aggregation: bool = later(
+        False,
+        description="The coordinator sees only the sum of the sites' updates: each is sent under masks that cancel in "
+        "the sum. It needs three sites or more, in every round.",
+    )
+    update_range: float = later(
+        8.0,
+        gt=0,
+        le=1024,
+        description="Secure aggregation: the weighted mean of the updates lies within plus and minus this; it is "
+        "counted in steps of this range divided by 2**30.",
+    )
 
     @property
     def adaptive(self) -> bool:
@@ -284,6 +300,11 @@ class FederationConfig(Config):
     @model_validator(mode="after")
     def _fits_strategy(self) -> Self:
         """What a strategy does not read would be believed to have been in force."""
+        if self.secure_aggregation and self.min_sites < 3:
+            raise ValueError(
+                f"secure_aggregation with min_sites = {self.min_sites}: of a sum over two, each knows the other's "
+                "part: write min_sites = 3 or more"
+            )
         if self.proximal_mu and self.strategy != "fedprox":
             raise ValueError(
                 f'proximal_mu = {self.proximal_mu} needs strategy = "fedprox", and this is "{self.strategy}": remove '

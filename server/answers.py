@@ -4,7 +4,8 @@ No score of a person left a hospital for these pictures: an AUC with its varianc
 small counts are merged. In a simulation the scores are known too, so that the report shows how close the two come.
 """
 
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -153,8 +154,32 @@ def answers_table(results: Results) -> Table:
         return Table(f"{caption}.", head, ())
     first = every[0]
     seed = f", seed {first.seed}" if len(every) > 1 else ""
-    rows = [_site_row(site, found) for site, found in first.by_site.items()]
+    rows = [_site_row(site, found) for site, found in _countable(first.by_site).items()]
     return Table(f"{caption} ({results.arm_name(first.arm)}{seed}).", head, (*rows, _together(first)))
+
+
+_WITHOUT: dict[str, Callable[[SiteEvaluation], SiteEvaluation]] = {
+    # The denominators of calls are the numbers of both classes.
+    "positives": lambda site: replace(site, positives=None, found=None, spared=None),
+    "found": lambda site: replace(site, found=None),
+    "spared": lambda site: replace(site, spared=None),
+}
+
+
+def _countable(by_site: Mapping[str, SiteEvaluation]) -> dict[str, SiteEvaluation]:
+    """The answers with a second hospital's counts withheld where only one hospital's are.
+
+    A single count that is absent is the total less the others, and totals are known elsewhere: from another table of
+    the same report, or from the number of people of each class that took part. The second is the one with the fewest.
+    """
+    shown = dict(by_site)
+    for name in _WITHOUT:
+        known = {site: e for site, e in shown.items() if getattr(e, name) is not None}
+        if len(known) != len(shown) - 1 or not known:
+            continue
+        fewest = min(known, key=lambda site: (known[site].positives or 0, site))
+        shown[fewest] = _WITHOUT[name](shown[fewest])
+    return shown
 
 
 def _site_row(name: str, site: SiteEvaluation) -> TableRow:
@@ -186,7 +211,7 @@ def _together(answers: Answers) -> TableRow:
         below = (f"{number(calls.share.low, 2)} to {number(calls.share.high, 2)}",) if calls else ()
         shares.append(Cell(number(calls.share.value, 2) if calls else ABSENT, below))
     people = sum(site.participants for site in answers.evaluations)
-    known = [site.positives for site in answers.evaluations if site.positives is not None]
+    known = [site.positives for site in _countable(answers.by_site).values() if site.positives is not None]
     positives = count(sum(known)) if len(known) == len(answers.by_site) else WITHHELD
     middle = Cell(number(found.value, 3) if found else ABSENT, sure)
     drawn = sum(site.histogram is not None for site in answers.evaluations)

@@ -44,6 +44,45 @@ def show(folder: Annotated[Path, typer.Argument(help="A run directory.")]) -> No
         raise typer.Exit(1) from None
 
 
+@app.command()
+def release(
+    folder: Annotated[Path, typer.Argument(help="A run directory, complete and probed by its sites.")],
+    out: Annotated[Path, typer.Option(help="The folder for the receiver; it must not exist yet.")],
+    attack: Annotated[Path | None, typer.Option(help="attack.json of sarco-lab attack, to go with the model.")] = None,
+) -> None:
+    """Hand the model out with its privacy statement and leakage audit; refused where the study's gate is not passed."""
+    from server.release import release as hand_out
+    from server.runs import Run
+
+    try:
+        done = hand_out(Run.open(folder), out, attack)
+    except SarcoError as error:
+        Console(stderr=True).print("error:", error, highlight=False, markup=False, soft_wrap=True)
+        raise typer.Exit(1) from None
+    for sentence in (*done.statement.sentences, *done.gate.words()):
+        _say(sentence)
+    _say(f"released: {done.folder}")
+
+
+@app.command()
+def heads(
+    folder: Annotated[Path, typer.Argument(help="A run directory.")],
+    out: Annotated[Path, typer.Option(help="Write the list here (JSON), for the hospitals.")],
+) -> None:
+    """Write the heads of the hospitals' audit logs, which they hold against their own: sarco-site audit verify."""
+    from server.heads import export
+    from server.runs import Run
+
+    try:
+        kept = export(Run.open(folder), out)
+    except SarcoError as error:
+        Console(stderr=True).print("error:", error, highlight=False, markup=False, soft_wrap=True)
+        raise typer.Exit(1) from None
+    for site, count in kept.items():
+        _say(f"{site}: {count} heads")
+    _say(f"written: {out}")
+
+
 def _show_rounds(run: Run) -> None:
     records = run.records()
     complete = max(len(records) - 1, 0)

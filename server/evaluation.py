@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import expit
 
 from sarco_models.calibration import correct_prior
 from sarco_models.cohort import HeldOut, People, everyone, open_cohort
@@ -73,7 +74,7 @@ def released_probabilities(run: Run, people: People, norms: Path | None = None) 
     logits = predict(reader.model.net, reader, people)
     if run.released and run.study.training.balance_classes:
         logits = correct_prior(logits, run.released["prevalence"])
-    return np.asarray(1 / (1 + np.exp(-logits)))
+    return np.asarray(expit(logits))
 
 
 def released_reader(run: Run, norms: Path | None = None) -> Reader:

@@ -2,11 +2,17 @@
 
 from typing import Any
 
+from server import privacy_tables
 from server.arms import CENTRAL, place_name, variant_title
+from server.guarantees import Guarantee, number
 from server.results import Results
 from server.tables import rule_name
 
 ENOUGH_SEEDS = 3
+ODDS = (
+    "Epsilon bounds what anybody can learn of whether one person took part: the odds change by a factor of 2.7 at most "
+    "at epsilon 1, of 20 at 3, of 3,000 at 8, but for a chance of delta."
+)
 FEW_EVENTS = 20
 
 
@@ -21,14 +27,15 @@ def privacy(results: Results) -> list[str]:
             f"The models were trained at one hospital, {place_name(results.meta.protocol.site)}, and nothing of its "
             "people left it but the trained weights. The other hospitals scored their people with the frozen models."
         ]
+    images, values = "how many images; " * bool(results.images), ", smallest and largest values" * extremes
     lines = [
         "In federated training each hospital sent: the weights of the trained layers after each round; how many "
-        "participants it has, trained on, and trained on with a positive label; how many images; the rule behind its "
-        f"labels; sums{', smallest and largest values' if extremes else ''} and counts of the columns that the model "
-        "uses, once, to agree on a common scale; how many training participants of each class fall into each bin of "
-        f"the predicted probability; and its loss and AUC.{_assessed(results)} It sent no image, no table row, no "
-        "participant number and no file name. Pooled training is a yardstick only: it needs all data in one place.",
-        _differential_privacy(results.meta.study.get("privacy")),
+        f"participants it has, trained on, and trained on with a positive label; {images}the rule behind its labels; "
+        f"sums{values} and counts of the columns that the model uses, once, to agree on a common scale; how many "
+        "training participants of each class fall into each bin of the predicted probability; and its loss and AUC."
+        f"{_assessed(results)} It sent no {'image, no ' * bool(results.images)}table row, no participant number and no "
+        "file name. Pooled training is a yardstick only: it needs all data in one place.",
+        *_differential_privacy(results),
     ]
     if extremes:
         lines.append(
@@ -53,18 +60,33 @@ def _assessed(results: Results) -> str:
     )
 
 
-def _differential_privacy(settings: Any) -> str:
-    if not settings:
-        return (
-            "There was no differential privacy in this run: weights, counts and metrics left each hospital without "
-            "added noise. Weights can betray something about the people they were trained on (whether a known person "
-            "took part, for instance), and small counts can too."
-        )
-    named = ", ".join(f"{key} {value}" for key, value in dict(settings).items())
-    return (
-        f"Training was differentially private for each participant ({named}). That covers the weights only: counts and "
-        "metrics left the hospitals without noise."
-    )
+def _differential_privacy(results: Results) -> list[str]:
+    """From what the arms did; of a run that did not write that down, from what its study file says."""
+    settings, found = results.meta.study.get("privacy"), privacy_tables.guarantees(results)
+    if found:
+        units = {g.unit: [(name, o) for name, o in found if o.unit == g.unit] for _, g in found}
+        return [
+            *(_of_one_unit(unit, guarantees) for unit, guarantees in units.items()),
+            f"{ODDS} What epsilon does not cover stands beneath the table.",
+        ]
+    if settings:
+        named = ", ".join(f"{key} {value}" for key, value in dict(settings).items())
+        return [
+            f"The study file asks for differential privacy of each participant ({named}). The run does not say what "
+            "was spent: its epsilon is not known here. Counts and metrics of validation and test people left the "
+            "hospitals without noise."
+        ]
+    return [
+        "There was no differential privacy in this run: weights, counts and metrics left each hospital without "
+        "added noise. Weights can betray something about the people they were trained on (whether a known person "
+        "took part, for instance), and small counts can too."
+    ]
+
+
+def _of_one_unit(unit: str, found: list[tuple[str, Guarantee]]) -> str:
+    """Epsilons that protect the same; others are never named beside them."""
+    each = _listed([f"{name} with epsilon {number(g.epsilon)} at delta {g.delta:g}" for name, g in found])
+    return f"Differentially private for each {unit} were: {each}, recomputed from the rounds that were run."
 
 
 # --- methods ----------------------------------------------------------------------------------------------------------
@@ -74,8 +96,10 @@ def methods(results: Results) -> str:
     """One paragraph; what the study file does not say is left out."""
     study = results.meta.study
     parts = [_model_words(study), _federation_words(study), _training_words(study), _label_words(results)]
+    if results.images:
+        parts.append("A participant's score is the mean of the logits of that person's images.")
     parts.append(
-        f"A participant's score is the mean of the logits of that person's images. {_protocol_words(results)} "
+        f"{_protocol_words(results)} "
         "Statistics: DeLong (1988) in the form of Sun and Xu (2014), intervals on the logit scale; Wilson or "
         "Clopper-Pearson; bootstrap of participants; logistic recalibration, smooth calibration curve by local linear "
         "regression; net benefit by Vickers and Elkin (2006); DerSimonian-Laird with Hartung-Knapp intervals, never "
@@ -132,15 +156,17 @@ def _federation_words(study: dict[str, Any]) -> str:
     work = (
         f"local steps per round: {steps}" if steps else f"local epochs per round: {training.get('local_epochs', '?')}"
     )
-    return f"{strategy} weighted by participants, {federation.get('rounds', '?')} rounds, {work}."
+    masked = " Updates were summed under masks (secure aggregation)." if federation.get("secure_aggregation") else ""
+    return f"{strategy} weighted by participants, {federation.get('rounds', '?')} rounds, {work}.{masked}"
 
 
 def _training_words(study: dict[str, Any]) -> str:
     training, evaluation = _section(study, "training"), _section(study, "evaluation")
     if not training:
         return ""
+    optimizer = {"sgd": "SGD"}.get(str(training.get("optimizer")), "AdamW")
     text = (
-        f"AdamW, learning rate {training.get('learning_rate', '?')}, {training.get('batch_participants', '?')} "
+        f"{optimizer}, learning rate {training.get('learning_rate', '?')}, {training.get('batch_participants', '?')} "
         "participants in a batch."
     )
     if training.get("balance_classes"):

@@ -167,6 +167,10 @@ HTML = (
  <b>{{ sheet.site }}.</b> A sample of this hospital's images with the outlines of their masks.</figcaption></figure>
 {% endfor %}</details>{% elif images %}<p class="missing">{{ no_contact }}</p>{% endif %}
 <h2 id="privacy">Privacy: what left each hospital</h2>{% for line in privacy %}<p>{{ line }}</p>{% endfor %}
+{% for table in protection %}{{ grid(table) }}{% endfor %}
+{% if uncovered %}<details{{ " open" if protection }}><summary>What no epsilon covers</summary><ul>
+{% for line in uncovered %}<li>{{ line }}</li>{% endfor %}</ul></details>{% endif %}
+{% if leakage.rows %}{{ grid(leakage) }}{% endif %}
 {% if traffic.rows %}{{ grid(traffic) }}{% endif %}
 <h2 id="methods">Methods</h2><p>{{ methods }}</p>
 <h2 id="limits">Limitations</h2><ul>{% for line in limitations %}<li>{{ line }}</li>{% endfor %}</ul>

@@ -18,19 +18,23 @@ UNITS = {"/": "_per_", "%": "percent", "°": "deg"}
 
 
 def sites(results: Results) -> Table:
-    """Each hospital's participants, images, devices and reference standard."""
+    """Each hospital's participants, images, devices and reference standard; without images, nothing of these."""
     rows = []
     people = dict(results.meta.sites) | ({CENTRAL: results.meta.central} if results.meta.central else {})
+    pictures = bool(results.images) or any(facts.images for facts in people.values())
     for name, facts in people.items():
         each = f"{facts.images / facts.participants:.1f}" if facts.images and facts.participants else ABSENT
         split = " / ".join(count(part) for part in (facts.train, facts.validation, facts.test))
         split = split if name != CENTRAL else "test only"
-        counts = count(facts.participants), share(facts.positives, facts.participants), count(facts.images), each
-        words = _missing(facts.missing), ", ".join(facts.devices) or ABSENT, rule_name(facts.label_rule)
-        rows.append(TableRow(texts(place_name(name), *counts, split, *words)))
-    head = ("Place", "Partici­pants", f"With {results.condition}", "Images", "Images each", "Train / valid. / test")
-    words_head = ("Missing values", "Devices", "Reference standard")
-    return Table("The people and their images.", head + words_head, tuple(rows), text=(7, 8))
+        counts = count(facts.participants), share(facts.positives, facts.participants)
+        seen = (count(facts.images), each) if pictures else ()
+        devices = (", ".join(facts.devices) or ABSENT,) if pictures else ()
+        words = _missing(facts.missing), *devices, rule_name(facts.label_rule)
+        rows.append(TableRow(texts(place_name(name), *counts, *seen, split, *words)))
+    head = ("Place", "Partici­pants", f"With {results.condition}", *(("Images", "Images each") if pictures else ()))
+    words_head = ("Train / valid. / test", "Missing values", *(("Devices",) if pictures else ()), "Reference standard")
+    caption = "The people and their images." if pictures else "The people."
+    return Table(caption, head + words_head, tuple(rows), text=(7, 8) if pictures else (5,))
 
 
 def _missing(value: Any) -> str:

@@ -8,7 +8,7 @@ import csv
 from pathlib import Path
 from typing import Any
 
-from server import comparison_tables, methods, people_tables, run_tables, statements
+from server import comparison_tables, methods, people_tables, privacy_tables, run_tables, statements
 from server.answers import answers_table, answers_words
 from server.arms import NESTED, ArmName, place_name
 from server.explanations import section
@@ -87,6 +87,8 @@ def _render(results: Results, **parts: Any) -> str:
         long=len(results.compared) > comparison_tables.MANY_ARMS,
         personal=any(results.personal(arm) or ArmName.parse(arm).kind == "without" for arm in results.arms),
         privacy=methods.privacy(results),
+        protection=privacy_tables.protection(results),
+        uncovered=privacy_tables.uncovered(results),
         methods=methods.methods(results),
         limitations=methods.limitations(results),
         **found,
@@ -110,6 +112,7 @@ def _tables(results: Results) -> dict[str, Table]:
         "subgroups": people_tables.subgroups(results),
         "arms": run_tables.arms(results),
         "traffic": run_tables.traffic(results),
+        "leakage": privacy_tables.leakage(results),
         "provenance": run_tables.provenance(results),
         "settings": run_tables.settings(results),
     }

@@ -4,6 +4,8 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
+from server.guarantees import Guarantee
+
 CROSS_VALIDATION = "cross_validation"
 
 
@@ -27,10 +29,22 @@ class SiteFacts(Tolerant):
     missing: Any = None
 
 
+class PrivacyFacts(Tolerant):
+    """What protected the participants of one arm, as its privacy statement has it; ``guarantees`` is empty without."""
+
+    guarantees: tuple[dict[str, Any], ...] = ()
+    uncovered: tuple[str, ...] = ()
+
+    def read(self) -> list[Guarantee]:
+        """The guarantees."""
+        return [Guarantee.from_dict(found) for found in self.guarantees]
+
+
 class ArmFacts(Tolerant):
     """What one arm did with one seed; bytes are those of all sites and rounds.
 
     A ``personal`` arm belongs to a hospital (its own norms, or its own further training): it is scored there only.
+    ``leakage`` is by hospital, see :class:`server.leakage.SiteLeakage`.
     """
 
     trained_on: tuple[str, ...] = ()
@@ -43,6 +57,8 @@ class ArmFacts(Tolerant):
     threshold: float | None = None
     training_prevalence: float | None = None
     personal: bool = False
+    privacy: PrivacyFacts | None = None
+    leakage: dict[str, dict[str, Any]] = {}
 
 
 class Candidate(Tolerant):

@@ -25,8 +25,8 @@ def finding(results: Results) -> list[str]:
     hospitals = len(results.sites)
     people = f"{lead.n} people whom no hospital had trained on" if lead.n else "people nobody had trained on"
     sentences = [
-        f"Trained together without exchanging a single image or patient record, {_hospitals(hospitals)} reached an AUC "
-        f"of {number(lead.mean, 2)} ({limits(lead)}) on {people}.",
+        f"Trained together without exchanging a single {'image or ' if results.images else ''}patient record, "
+        f"{_hospitals(hospitals)} reached an AUC of {number(lead.mean, 2)} ({limits(lead)}) on {people}.",
         f"That means: given one person with {results.condition} and one without, the model gives the higher "
         f"probability to the one who has it about {100 * lead.mean:.0f} times in 100.{_over_seeds_words(lead)}",
     ]
@@ -269,10 +269,10 @@ def comparison_note(results: Results) -> str:
         else "One seed; beneath each number its 95 % interval. "
     )
     return first + (
-        "Every number counts participants, never images. AUC: DeLong interval on the logit scale. Sensitivity, "
-        "specificity, accuracy: Wilson, exact below 40 people, at the frozen threshold. F1, MCC, balanced accuracy, "
-        "AUPRC, Brier, ICI: participants resampled. A dash: the run holds no such number, or it has no meaning for "
-        "that row."
+        f"Every number counts participants{', never images' * bool(results.images)}. AUC: DeLong interval on the logit "
+        "scale. Sensitivity, specificity, accuracy: Wilson, exact below 40 people, at the frozen threshold. F1, MCC, "
+        "balanced accuracy, AUPRC, Brier, ICI: participants resampled. A dash: the run holds no such number, or it has "
+        "no meaning for that row."
     )
 
 

@@ -19,12 +19,12 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 from flwr.app import ArrayRecord, Message, MessageType, MetricRecord, RecordDict
-from flwr.serverapp.strategy import FedAdam, FedAvg, FedProx, FedYogi, Strategy
+from flwr.serverapp.strategy import FedAdagrad, FedAdam, FedAvg, FedAvgM, FedProx, FedYogi, Strategy
 from flwr.serverapp.strategy.fedopt import FedOpt
 from numpy.typing import NDArray
 
-from sarco_models.config import StudyConfig
-from sarco_models.errors import QuorumLost, RunError
+from sarco_models.config import FederationConfig, StudyConfig
+from sarco_models.errors import ConfigError, QuorumLost, RunError
 from sarco_models.parameters import Parameters
 from sarco_models.wire import Trained, array_record, vector_of
 
@@ -70,8 +70,31 @@ class _InPlaceYogi(FedYogi, _InPlace):
 
 
 def build_strategy(study: StudyConfig) -> Strategy:
-    """The study's strategy; sites weigh by their training participants, never by images (SCIENCE, pitfall 15)."""
-    cfg = study.federation
+    """The study's strategy; sites weigh by their training participants, never by images (SCIENCE, pitfall 15).
+
+    Raises:
+        ConfigError: it must see single updates, and the study aggregates securely.
+    """
+    strategy = _strategy(study.federation)
+    return sums_only(strategy) if study.federation.secure_aggregation else strategy
+
+
+def sums_only(strategy: Strategy) -> Strategy:
+    """The strategy, where the sites' weighted mean is all that it needs; it then gets one reply in the name of all.
+
+    Raises:
+        ConfigError: it needs single updates (robust aggregation, clipping by the coordinator), or nobody knows.
+    """
+    if type(strategy) not in _SUMS_ONLY:
+        raise ConfigError(
+            f"federation.secure_aggregation: {type(strategy).__name__} needs the sites' single updates, or may do so "
+            "(medians, trimming, choosing and clipping need them), and the coordinator sees their sum alone: write "
+            "strategy = fedavg, fedprox, fedadam or fedyogi, or secure_aggregation = false"
+        )
+    return strategy
+
+
+def _strategy(cfg: FederationConfig) -> Strategy:
     if cfg.strategy in _ADAPTIVE:
         return _ADAPTIVE[cfg.strategy](
             weighted_by_key=_WEIGHT,
@@ -86,6 +109,11 @@ def build_strategy(study: StudyConfig) -> Strategy:
 
 
 _ADAPTIVE: Mapping[str, type[FedAdam | FedYogi]] = {"fedadam": _InPlaceAdam, "fedyogi": _InPlaceYogi}
+
+# By exact type: Flower's robust strategies are subclasses of its FedAvg.
+_SUMS_ONLY = frozenset(
+    {FedAvg, FedProx, FedAdam, FedYogi, FedAdagrad, FedAvgM, _InPlace, _InPlaceProx, _InPlaceAdam, _InPlaceYogi}
+)
 
 
 def aggregate(

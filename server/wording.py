@@ -63,6 +63,6 @@ GUIDE = {
     "hardly known: look at its limits.",
     "Seed": "The number that starts all random choices. Training again with another seed shows how much of a result is "
     "luck of the draw; one seed alone proves little.",
-    "Negative controls": "Simple guesses that a useful model must beat. If the number of images alone predicted the "
-    "disease, the data would carry a clue that no patient has.",
+    "Negative controls": "Simple guesses that a useful model must beat. If how often somebody was examined predicted "
+    "the disease all by itself, the data would carry a clue that no patient has.",
 }

@@ -216,6 +216,26 @@ def compare(
     console.print(terminal(found))
 
 
+@app.command("attack")
+def attack_command(
+    folder: Annotated[Path, typer.Argument(help="A run directory, or the folder of an experiment.")],
+    out: Annotated[Path, typer.Option(help="Folder for attack.json, attack.csv and attack.png.")],
+    shadows: Annotated[int, typer.Option(help="Shadow models of each attack; even.", min=4)] = 32,
+    seed: Annotated[int, typer.Option(help="Of the halves that models are trained on.")] = 1,
+) -> None:
+    """Attack a study's models: can they tell who was trained on? Beside it, what its epsilon allows at most."""
+    from simulation.attacks import attack
+    from simulation.progress import shown
+    from simulation.status import Status
+
+    with edge(), shown(console) as watch:
+        table = attack(
+            folder, out, shadows=shadows, seed=seed, watch=lambda name, k, n: watch(Status(f"models of {name}", k, n))
+        )
+    console.print(table)
+    console.print(f"written: {out.resolve()}", highlight=False, soft_wrap=True)
+
+
 @app.command()
 def report(folder: Annotated[Path, typer.Argument(help="A folder with results.json.")]) -> None:
     """Draw the figures and the report again from the results."""

@@ -14,6 +14,7 @@ from typing import Any, Literal
 
 from sarco_models.config import FederationConfig, StudyConfig, load_config, merged
 from sarco_models.errors import ConfigError
+from sarco_models.masking import MIN_SITES
 from simulation.admission import check_experiment
 from simulation.arms import CENTRAL, Arm, SiteFolder
 from simulation.centers import CENTERS
@@ -206,9 +207,10 @@ class Experiment:
 def _seeded(study: StudyConfig, seed: int, sites: int) -> StudyConfig:
     """The study with this seed, asking for every hospital in every round.
 
-    A federation of one has nobody to agree with: its strategy is a plain average of one.
+    A federation of one has nobody to agree with: its strategy is a plain average of one. Two cannot hide in their sum.
     """
-    federation = study.federation.model_copy(update={"min_sites": sites})
+    masked = study.federation.secure_aggregation and sites >= MIN_SITES
+    federation = study.federation.model_copy(update={"min_sites": sites, "secure_aggregation": masked})
     if sites == 1:
         kept = {name: getattr(federation, name) for name in ("rounds", "min_participants", "round_deadline_s")}
         federation = FederationConfig(min_sites=1, **kept)

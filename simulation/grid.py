@@ -17,6 +17,11 @@ from flwr.supercore.task_identity import TaskIdentity
 _APP_RAISED = 2  # Flower's error code for an exception in a ClientApp
 
 
+def as_coordinator() -> None:
+    """Let this process make Flower's messages in the coordinator's name."""
+    TaskIdentity.task_id, TaskIdentity.run_id, TaskIdentity.node_id = 1, 1, 0
+
+
 class InProcessGrid(Grid):
     """Hands every message to the ClientApp at once, in the calling thread."""
 
@@ -26,7 +31,7 @@ class InProcessGrid(Grid):
         self._contexts = {node: _context(node) for node in range(1, nodes + 1)}
         self._replies: dict[str, Message] = {}
         self._numbers = itertools.count(1)
-        TaskIdentity.task_id, TaskIdentity.run_id, TaskIdentity.node_id = 1, 1, 0
+        as_coordinator()
 
     def set_run(self, run: Run) -> None:
         """Runs exist in Flower's own runtimes only."""

@@ -21,16 +21,22 @@ from flwr.app import Context
 from numpy.typing import NDArray
 
 from client.app import make_app
+from client.identity import make_identity, peer_lines, public_of
+from client.ledger import BudgetConfig
 from client.policy import Policy
+from client.quality.check import says_synthetic
 from client.workspace import Site, norms_file, open_site
 from sarco_models.cohort import HeldOut, People, open_cohort, pool
+from sarco_models.config import StudyConfig
 from sarco_models.devices import choose
 from sarco_models.errors import RunError
 from sarco_models.schema import IMAGES_FILE, PARTICIPANTS_FILE, design_columns
 from sarco_models.scores import ParticipantScores
+from sarco_models.secret import Secret
 from sarco_models.summaries import TableScaling
 from sarco_models.training import Reader
 from server.evaluation import released_probabilities
+from server.privacy_statement import facts as privacy_facts
 from server.rounds import run_study
 from server.runs import CoordinatorConfig, Run, start_model, write_json, write_text
 from simulation.arms import CENTRAL as CENTRAL
@@ -40,6 +46,9 @@ from simulation.grid import InProcessGrid
 
 POOLED = "pooled"
 """Name of the single site that holds everybody."""
+
+MAX_PARAMETER_BYTES = 1 << 30
+"""What a simulated hospital lets leave in one reply: ten times convnext_tiny."""
 
 SCORES = "scores.csv"
 REFERENCE = "reference.csv"
@@ -51,9 +60,12 @@ def prepare(arm: Arm) -> Run:
     central = str(arm.central.resolve()) if arm.central else ""
     coordinator = CoordinatorConfig(central=central, cache=str(arm.cache.resolve()), poll_s=0.05)
     run = Run.create(arm.folder, arm.study, coordinator, begin=arm.begin)
+    places = {site.name: arm.folder / "sites" / site.name for site in arm.sites if site.name in arm.trained_on}
+    masked = arm.study.federation.secure_aggregation
+    peers = {name: public_of(make_identity(place / "state")) for name, place in places.items()} if masked else {}
     for site in arm.sites:
-        if site.name in arm.trained_on:
-            write_text(arm.folder / "sites" / site.name / "site.toml", _site_toml(arm, site))
+        if site.name in places:
+            write_text(places[site.name] / "site.toml", _site_toml(arm, site) + peer_lines(peers))
     return run
 
 
@@ -66,9 +78,38 @@ def _site_toml(arm: Arm, site: SiteFolder) -> str:
         "label_rule": site.label_rule,
     }
     lines = [f"{key} = {json.dumps(value)}" for key, value in entries.items()]
-    required = arm.study.federation.min_participants
-    policy = ["[policy]", f'approved_studies = ["{arm.study.digest}"]', f"min_training_participants = {required}"]
-    return "\n".join([*lines, *policy]) + "\n"
+    policy = [f"{key} = {json.dumps(value)}" for key, value in permitting(arm.study).model_dump().items()]
+    budget = [f"{key} = {json.dumps(value)}" for key, value in affordable(arm.study).model_dump().items()]
+    return "\n".join([*lines, "[policy]", *policy, "[budget]", *budget]) + "\n"
+
+
+def permitting(study: StudyConfig) -> Policy:
+    """What a simulated hospital allows, key by key: all that its study needs, and no other study."""
+    masked = study.federation.secure_aggregation
+    return Policy(
+        approved_studies=(study.digest,),
+        tasks=("Describe", "Setup", "Train", "Evaluate", "Assess", "Probe", *(("Keys", "Reveal") if masked else ())),
+        metrics=("train_loss", "loss", "auc"),
+        statistics=("sums", "histogram", "assessment", "leakage"),
+        min_training_participants=study.federation.min_participants,
+        min_cell=3,
+        min_sites=1,
+        max_epsilon=study.privacy.epsilon if study.privacy else 0.0,
+        unprotected_training=study.privacy is None,
+        plain_updates=not masked,
+        parameters=("*",),
+        max_parameter_bytes=MAX_PARAMETER_BYTES,
+    )
+
+
+def affordable(study: StudyConfig) -> BudgetConfig:
+    """What a simulated hospital spends: all that its study costs, and no more."""
+    if study.privacy is None:
+        return BudgetConfig(lifetime_epsilon="unlimited", study_epsilon="unlimited")
+    cfg = study.privacy
+    return BudgetConfig(
+        lifetime_epsilon=cfg.epsilon, study_epsilon=cfg.epsilon, delta=cfg.delta, accountant=cfg.accountant
+    )
 
 
 def run_arm(arm: Arm) -> dict[str, Any]:
@@ -84,7 +125,9 @@ def run_arm(arm: Arm) -> dict[str, Any]:
     torch.set_num_threads(1)
     started = time.monotonic()
     run = prepare(arm)
-    train_in_process(run, open_sites(arm))
+    sites = open_sites(arm)
+    repeat_chance(arm, run, sites)
+    train_in_process(run, sites)
     return finish(arm, run, time.monotonic() - started)
 
 
@@ -127,10 +170,22 @@ def open_sites(arm: Arm) -> list[Site]:
             # Sites answer one after another and load what they are sent: in one process they share one network.
             site.__dict__["model"] = sites[0].model
         return sites
-    policy = Policy(approved_studies=(arm.study.digest,), min_training_participants=2)
+    policy = permitting(arm.study).model_copy(update={"min_training_participants": 2})
     together = pool([s.split for s in sites])
     rule = arm.study.label.rule
-    return [Site(POOLED, arm.study, rule, policy, together, arm.folder / "sites" / POOLED / "state")]
+    state = arm.folder / "sites" / POOLED / "state"
+    return [Site(POOLED, arm.study, rule, policy, together, state, budget=affordable(arm.study))]
+
+
+def repeat_chance(arm: Arm, run: Run, sites: list[Site]) -> None:
+    """Let the noise of synthetic hospitals follow from the seed, so that a run can be repeated.
+
+    Noise that can be repeated protects nobody: where one folder is not of computer-made people, all keep their own.
+    """
+    if all(says_synthetic(site.data) for site in arm.sites):
+        for site in sites:
+            words = [arm.study.training.seed, len(run.records()), *site.name.encode()]
+            site.secret = Secret(int.from_bytes(np.random.SeedSequence(words).generate_state(4).tobytes(), "little"))
 
 
 def train_in_process(run: Run, sites: list[Site]) -> None:
@@ -162,6 +217,7 @@ def finish(arm: Arm, run: Run, seconds: float) -> dict[str, Any]:
         "bytes_up": sum(r["bytes_up"] for r in records) + released["bytes_up"],
         "threshold": released["threshold"],
         "training_prevalence": released["prevalence"],
+        **privacy_facts(run),
     }
     write_json(arm.folder / "arm.json", about)
     return about

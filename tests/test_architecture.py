@@ -23,7 +23,7 @@ VAGUE = {"utils", "util", "helpers", "common", "base", "manager", "handler", "pr
 KNOWS_FLOWER = {
     "sarco_models": {"wire.py"},
     "client": {"app.py"},
-    "server": {"app.py", "rounds.py", "strategies.py"},
+    "server": {"app.py", "federation.py", "rounds.py", "strategies.py"},
 }
 KNOWS_FLOWERS_PRIVATE_NAMES = {"simulation/grid.py", "simulation/flower.py"}
 
@@ -36,7 +36,6 @@ NOT_IMPORTED = {
     "pylibjpeg": "pydicom finds its decoders by itself",
     "pylibjpeg-openjpeg": "pydicom finds its decoders by itself",
     "python-gdcm": "pydicom finds its decoders by itself",
-    "opacus": "not yet: differential privacy",
     "grpcio": "not yet: the hospital's own process",
 }
 

@@ -116,7 +116,10 @@ def test_no_count_of_one_or_two_people_leaves_a_site(arm: Make) -> None:
         assert not small([calls.right, calls.wrong], 3).any()
 
 
-@pytest.mark.parametrize("policy", [{"share_assessment": False}, {"tasks": ("Describe", "Setup", "Train", "Evaluate")}])
+@pytest.mark.parametrize(
+    "policy",
+    [{"statistics": ("sums", "histogram")}, {"tasks": ("Describe", "Setup", "Train", "Evaluate")}],
+)
 def test_a_hospital_may_keep_its_assessment(arm: Make, policy: dict[str, Any]) -> None:
     run = with_policies(arm(), beta=policy)
     assert run.assessments is not None
@@ -187,7 +190,7 @@ def test_an_assessment_that_does_not_belong_to_the_study_is_refused(
     site = open_sites(federated)[0]
     request = replace(Assess(run.study.digest, "s", 2, 0.3, 0.5, run.parameters_after(0)), **change)
     assert client.tasks.handle(site, request) == Refused("alpha", code)
-    assert not site.state.exists()
+    assert [path.name for path in site.state.iterdir()] == ["audit.jsonl"]
 
 
 def test_a_released_run_that_was_killed_completes_its_assessments(arm: Make) -> None:
@@ -372,7 +375,8 @@ def test_people_who_all_have_the_same_score_have_no_threshold() -> None:
         assert "the same score" in about["no_threshold"]
 
 
-def test_the_assessment_is_the_last_that_is_asked(arm: Make) -> None:
+def test_the_released_model_is_assessed_and_probed_and_nothing_is_asked_after_it(arm: Make) -> None:
     replies = spied(arm())
     kinds = [type(r).__name__ for r in replies]
-    assert kinds == [k for k in ("Described", "Ready", "Trained", "Trained", "Evaluated", "Assessed") for _ in PEOPLE]
+    order = ("Described", "Ready", "Trained", "Trained", "Evaluated", "Assessed", "Probed")
+    assert kinds == [kind for kind in order for _ in PEOPLE]

@@ -15,7 +15,9 @@ import torch
 from safetensors.torch import save_file
 
 import client.app
+import client.scoring
 import client.tasks
+import client.training_round
 from client.workspace import Site, norms_file
 from sarco_models import wire
 from sarco_models.cohort import TrainingPeople, everyone, open_cohort
@@ -90,7 +92,7 @@ def plain_loop(site: Site, run: Run) -> None:
     run.parameters_after(0).load_into(trained_tensors(net))
     reader = Reader.of(site.model, agreed_scaling(site.study, moments), site.study)
     for round_ in (1, 2):
-        seed = client.tasks._seed(site, round_)
+        seed = client.training_round.seed_of(site, round_)
         batches: list[Batch] = list(reader.batches(site.split.train, np.random.default_rng([seed, 1])))
         trained = [p for p in net.parameters() if p.requires_grad]
         optimizer = torch.optim.AdamW(trained, lr=cfg.learning_rate, weight_decay=cfg.weight_decay)
@@ -327,6 +329,6 @@ def test_training_people_alone_move_a_hospitals_norms(site: tuple[Site, Setup, P
     before = Parameters.pack(opened.norms).digest
     reader = opened.reader(setup.digest)
     assert reader is not None
-    client.tasks._validation_metrics(opened, reader)
+    client.scoring.validation_metrics(opened, reader)
     assert Parameters.pack(opened.norms).digest == before
     assert not isinstance(opened.split.validation, TrainingPeople)

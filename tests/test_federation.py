@@ -16,7 +16,9 @@ from flwr.app import Message
 from pydantic import ValidationError
 
 import client.app
+import client.sums
 import client.tasks
+import client.training_round
 from client.workspace import Site
 from sarco_models import wire
 from sarco_models.config import StudyConfig
@@ -122,7 +124,7 @@ def plain_loop(site: Site, start: Parameters, moments: Moments) -> np.ndarray:
     reader = Reader.of(site.model, agreed_scaling(site.study, moments), site.study)
     start.load_into(trained_tensors(net))
     for round_ in range(1, site.study.federation.rounds + 1):
-        seed = client.tasks._seed(site, round_)
+        seed = client.training_round.seed_of(site, round_)
         rng = np.random.default_rng([seed, 1])
         batches: list[Batch] = [b for _ in range(cfg.local_epochs) for b in reader.batches(site.split.train, rng)]
         optimizer = torch.optim.AdamW(net.parameters(), lr=cfg.learning_rate, weight_decay=cfg.weight_decay)
@@ -332,7 +334,7 @@ def test_a_site_refuses_a_study_that_it_has_not_approved(arm: Callable[..., Arm]
     request = Train("0" * 64, "setup", 1, Parameters.pack(trained_tensors(site.model.net)))
     assert client.tasks.handle(site, request) == Refused("site0", Code.STUDY_NOT_APPROVED)
     assert np.array_equal(before, Parameters.pack(trained_tensors(site.model.net)).vector)
-    assert not site.state.exists()
+    assert [path.name for path in site.state.iterdir()] == ["audit.jsonl"]
 
 
 def test_an_exception_at_a_site_leaves_as_a_code_without_its_text(arm: Callable[..., Arm]) -> None:
@@ -447,7 +449,7 @@ def test_a_hospital_with_too_few_people_answers_nothing_at_all(arm: Callable[...
         "Evaluate": Evaluate(run.study.digest, setup.digest, 3, 0.4, start),
     }[kind]
     assert client.tasks.handle(site, request) == Refused("site0", Code.TOO_FEW_PARTICIPANTS)
-    assert not site.state.exists()
+    assert [path.name for path in site.state.iterdir()] == ["audit.jsonl"]
 
 
 def test_evaluation_is_answered_after_the_last_round_only(arm: Callable[..., Arm]) -> None:
@@ -467,7 +469,7 @@ def test_sums_over_fewer_people_than_the_smallest_cell_stay_in_the_hospital(arm:
     site = open_sites(federated)[0]
     people = site.split.train
     people.cohort.table[people.members[2:], 0] = np.nan  # two people are left with a value
-    described = client.tasks.describe(site)
+    described = client.sums.describe(site, wire.Describe(site.study.digest))
     assert described.moments.count[0] == 0
     assert described.moments.total[0] == 0
     assert described.moments.count[2] == len(people)
@@ -477,7 +479,7 @@ def test_sums_of_columns_that_the_model_does_not_use_stay_in_the_hospital(arm: C
     federated = arm(model={"modalities": ["walking"]})
     prepare(federated)
     site = open_sites(federated)[0]
-    counts = client.tasks.describe(site).moments.count
+    counts = client.sums.describe(site, wire.Describe(site.study.digest)).moments.count
     used = [c.group == "walking" for c in design_columns(site.study.features)]
     assert (counts > 0).tolist() == used
 
@@ -544,7 +546,7 @@ def test_local_steps_are_the_same_for_a_small_and_a_large_site(
     arm: Callable[..., Arm], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     taken: dict[int, list[int]] = {}
-    whole = client.tasks.fit
+    whole = client.training_round.fit
 
     def counted(training: Training, seed: int) -> list[float]:
         losses = whole(training, seed)
@@ -554,7 +556,7 @@ def test_local_steps_are_the_same_for_a_small_and_a_large_site(
     federated = arm(sites=2, training={"local_steps": 5, "batch_participants": 4})
     shutil.rmtree(federated.sites[0].data)
     write_site(federated.sites[0].data, 120, seed=5)
-    monkeypatch.setattr(client.tasks, "fit", counted)
+    monkeypatch.setattr(client.training_round, "fit", counted)
     run_arm(federated)
     assert list(taken) == [5]
     assert len(taken[5]) == 2 * federated.study.federation.rounds

@@ -174,7 +174,7 @@ def _blank(folder: Path, study: StudyConfig, options: Options) -> QualityReport:
         title=study.title,
         study_digest=study.digest,
         site=options.site or folder.resolve().name,
-        synthetic=_says_synthetic(folder),
+        synthetic=says_synthetic(folder),
         findings=(),
         participants=0,
         labels=np.zeros(0, dtype=np.int8),
@@ -186,8 +186,8 @@ def _blank(folder: Path, study: StudyConfig, options: Options) -> QualityReport:
     )
 
 
-def _says_synthetic(folder: Path) -> bool:
-    """The maker of synthetic hospitals says so in a manifest beside the tables."""
+def says_synthetic(folder: Path) -> bool:
+    """Whether a hospital's people do not exist: their maker says so in a manifest beside the tables."""
     try:
         return bool(json.loads((folder / "manifest.json").read_text(encoding="utf-8")).get("synthetic"))
     except (OSError, ValueError, AttributeError):

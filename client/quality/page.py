@@ -101,7 +101,7 @@ def page(report: QualityReport) -> str:
         sentence=_sentence,
         rules=rules,
         checks=checks,
-        version=_version(),
+        version=version(),
         digest=report.study_digest[:12],
         **tables,
         **images,
@@ -242,7 +242,8 @@ def _fingerprint(text: str) -> str:
     return "sha256-" + base64.b64encode(hashlib.sha256(text.encode("utf-8")).digest()).decode("ascii")
 
 
-def _version() -> str:
+def version() -> str:
+    """Which SARCO-FL wrote a page."""
     try:
         return f"SARCO-FL {importlib.metadata.version('sarco-fl')}"
     except importlib.metadata.PackageNotFoundError:

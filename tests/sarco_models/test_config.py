@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from sarco_models.config import DENIED, StudyConfig, load_config, load_study, merged
 from sarco_models.errors import ConfigError
-from tests.sites import STUDY, study
+from tests.sites import STUDY, image_study, study, tables_study
 
 SHIPPED = Path(__file__).parents[2] / "configs" / "study.toml"
 MINIMAL = """
@@ -308,10 +308,11 @@ def test_networks_for_a_gpu_are_named_in_the_study_file(load: Load, network: str
 
 
 def test_private_training_asks_what_the_network_allows(load: Load) -> None:
-    with pytest.raises(ValueError, match="swin_atto cannot be trained as a whole with differential privacy"):
-        load(IMAGES + 'backbone = "swin_atto"').model.check_private()
-    load(IMAGES + 'backbone = "swin_atto"\ntrainable = "last_stage"').model.check_private()
-    load(MINIMAL + 'backbone = "swin_atto"').model.check_private()
+    local = 'backbone = "efficientnet_b0"\nnorm = "local"\n[image]\nsize = 64'
+    with pytest.raises(ValueError, match=r'norm = "local": batch statistics mix participants'):
+        load(IMAGES + local).model.check_private()
+    load(IMAGES + 'backbone = "swin_atto"').model.check_private()
+    load(MINIMAL + local.split("[image]")[0]).model.check_private()
 
 
 def test_a_missing_table_is_named(load: Load) -> None:
@@ -368,3 +369,39 @@ def test_inputs_are_the_features_of_the_modalities_in_the_studys_order() -> None
     assert [f.name for f in study(model={"modalities": ["lab"]}).inputs] == ["albumin_g_per_l", "hba1c_percent"]
     assert study().groups == ("clinical", "lab")
     assert not study().uses_images
+
+
+PRIVATE: dict[str, Any] = {
+    "privacy": {"epsilon": 3.0, "delta": 1e-5},
+    "training": {"local_steps": 2, "balance_classes": False},
+}
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"training": {"balance_classes": True}}, "balance_classes = false"),
+        ({"training": {"local_steps": 0}}, "training.local_steps"),
+        ({"tabular": {"scaling": "minmax"}}, "values of single persons"),
+        ({"privacy": {"noise_multiplier": 0.1}}, "noise_multiplier"),
+        ({"privacy": {"sensitivity": 0.1}}, "sensitivity"),
+        ({"privacy": {"epsilon": 0.0}}, "epsilon"),
+        ({"privacy": {"delta": 0.5}}, "delta"),
+        ({"federation": {"secure_aggregation": True, "min_sites": 2}}, "min_sites = 3"),
+    ],
+)
+def test_what_would_make_the_noise_a_claim_without_substance_is_refused(changes: dict[str, Any], words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        tables_study(**merged(PRIVATE, changes))
+    tables_study(**PRIVATE)
+
+
+def test_grey_levels_measured_on_everybody_are_refused_in_a_private_study() -> None:
+    with pytest.raises(ValueError, match="without noise"):
+        image_study(**merged(PRIVATE, {"intensity": {"standardize": "device"}}))
+    image_study(**PRIVATE)
+
+
+def test_a_study_without_privacy_keeps_the_digest_that_hospitals_have_approved() -> None:
+    assert "privacy" not in tables_study().model_dump_json()
+    assert tables_study().digest != tables_study(**PRIVATE).digest

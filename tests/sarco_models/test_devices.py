@@ -8,7 +8,6 @@ import pytest
 import torch
 
 import client.tasks
-from client.policy import Policy
 from client.workspace import Site
 from sarco_models.cohort import Split, open_cohort, split
 from sarco_models.composites import Composites, modality_columns
@@ -24,6 +23,7 @@ from sarco_models.training import Reader, Training, adamw, fit, participant_loss
 from sarco_models.wire import Evaluate, Evaluated, Ready, Setup, Train, Trained
 from server.evaluation import Central
 from server.runs import CoordinatorConfig, Run, start_model
+from simulation.harness import affordable, permitting
 from tests.other_device import other_device
 from tests.sites import image_site, image_study, tables_study
 
@@ -164,11 +164,12 @@ def test_a_hospital_answers_alike_from_any_device(parts: Callable[..., Split], t
     """Setup, a round and the final evaluation, as the coordinator asks for them."""
     study = STUDIES[kind]
     start = start_model(study)
-    policy = Policy(approved_studies=(study.digest,), min_training_participants=2, min_cell=1)
+    policy = permitting(study).model_copy(update={"min_cell": 1})
 
     def answers(device: torch.device, name: str) -> tuple[Trained, Evaluated]:
         people = parts(study, name)
-        site = Site("one", study, study.label.rule, policy, people, tmp_path / f"state-{name}", device=device)
+        state, budget = tmp_path / f"state-{name}", affordable(study)
+        site = Site("one", study, study.label.rule, policy, people, state, device=device, budget=budget)
         moments = Moments.of(people.train, design_columns(study.features), extremes=False)
         setup = Setup(study.digest, Parameters.pack(fixed_tensors(start)), moments)
         assert isinstance(client.tasks.handle(site, setup), Ready)

@@ -28,6 +28,7 @@ from sarco_models.training import (
     Reader,
     Training,
     adamw,
+    build_optimizer,
     chained,
     count_parameters,
     fit,
@@ -495,6 +496,28 @@ def test_the_image_branch_may_have_a_learning_rate_of_its_own() -> None:
     assert only["lr"] == 0.1
 
 
+def test_the_studys_optimizer_is_the_one_that_trains(tables: Split) -> None:
+    """SGD with momentum as in Sutskever et al. (2013), by hand over three steps; AdamW unless the study says so."""
+    assert isinstance(build_optimizer(model_of(tables_study()).net, tables_study().training), torch.optim.AdamW)
+    study = tables_study(
+        model={"dropout": 0.0},
+        training={"optimizer": "sgd", "momentum": 0.5, "learning_rate": 0.1, "weight_decay": 0.01},
+    )
+    reader = reader_of(tables, study)
+    net, by_hand_ = reader.model.net, copy.deepcopy(reader.model.net)
+    batches = list(reader.batches(tables.train, np.random.default_rng(0)))[:3]
+    fit(Training(net, build_optimizer(net, study.training), batches, participant_loss, lambda _: 1.0), seed=1)
+    speed = {name: torch.zeros_like(p) for name, p in by_hand_.named_parameters()}
+    for batch in batches:
+        found = gradients(by_hand_, participant_loss(by_hand_, batch))
+        with torch.no_grad():
+            for name, p in by_hand_.named_parameters():
+                speed[name] = 0.5 * speed[name] + found[name] + 0.01 * p
+                p -= 0.1 * speed[name]
+    for p, q in zip(net.parameters(), by_hand_.parameters(), strict=True):
+        torch.testing.assert_close(p, q)
+
+
 # ---- FedProx ---------------------------------------------------------------------------------------------------------
 
 
@@ -514,11 +537,11 @@ def test_the_proximal_terms_gradient_is_mu_times_the_distance(tables: Split) -> 
     (batch,) = reader.whole(tables.train)
     generator = torch.Generator().manual_seed(1)
     anchor = {n: p.detach() + torch.randn(p.shape, generator=generator) for n, p in net.named_parameters()}
-    pull = gradients(net, proximal(nothing, anchor, mu)(net, batch))
+    pull = gradients(net, proximal(anchor, mu)(net) + nothing(net, batch))
     for name, parameter in net.named_parameters():
         torch.testing.assert_close(pull[name], mu * (parameter.detach() - anchor[name]))
     distance = sum(float(((p.detach() - anchor[n]) ** 2).sum()) for n, p in net.named_parameters())
-    assert float(proximal(nothing, anchor, mu)(net, batch).detach()) == pytest.approx(mu / 2 * distance, rel=1e-5)
+    assert float(proximal(anchor, mu)(net).detach()) == pytest.approx(mu / 2 * distance, rel=1e-5)
 
 
 def test_at_the_rounds_own_model_the_proximal_term_is_nothing(tables: Split) -> None:
@@ -526,9 +549,12 @@ def test_at_the_rounds_own_model_the_proximal_term_is_nothing(tables: Split) -> 
     net = reader.model.net.eval()
     (batch,) = reader.whole(tables.train)
     anchor = {n: p.detach().clone() for n, p in net.named_parameters()}
-    plain, pulled = participant_loss(net, batch), proximal(participant_loss, anchor, 5.0)(net, batch)
+    plain = participant_loss(net, batch)
+    pulled = plain + proximal(anchor, 5.0)(net)
     assert float(plain.detach()) == float(pulled.detach())
-    for a, b in zip(gradients(net, plain).values(), gradients(net, pulled).values(), strict=True):
+    for a, b in zip(
+        gradients(net, participant_loss(net, batch)).values(), gradients(net, pulled).values(), strict=True
+    ):
         assert torch.equal(a, b)
 
 

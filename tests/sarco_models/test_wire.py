@@ -1,38 +1,26 @@
 """What was asked is what arrives, through every transport that Flower has; anything else is refused."""
 
-import copy
+import contextlib
 import dataclasses
 import pickle
 import typing
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pytest
 from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
-from flwr.common.serde import recorddict_from_proto, recorddict_to_proto
-from flwr.proto.recorddict_pb2 import RecordDict as ProtoRecordDict
-from flwr.supercore.inflatable.inflatable_object import get_all_nested_objects
-from flwr.supercore.inflatable.inflatable_utils import inflate_object_from_contents, validate_object_content
 from flwr.supercore.task_identity import TaskIdentity
 from numpy.typing import NDArray
 
 from sarco_models import wire
 from sarco_models.errors import ProtocolError
-from sarco_models.histograms import MergedHistogram
-from sarco_models.parameters import Manifest, Parameters
-from sarco_models.site_evaluation import Calls, SiteEvaluation
-from sarco_models.summaries import Moments
 from sarco_models.wire import (
-    Assess,
     Assessed,
     Code,
     Describe,
     Described,
-    Evaluate,
-    Evaluated,
+    Masked,
     PackedArray,
-    Ready,
     Refused,
     Reply,
     Request,
@@ -42,81 +30,21 @@ from sarco_models.wire import (
     decode,
     encode,
 )
-
-Transport = Callable[[RecordDict], RecordDict]
-
-
-def moments(seed: int = 1) -> Moments:
-    rng = np.random.default_rng(seed)
-    return Moments(*(rng.integers(-(2**50), 2**50, 22) for _ in range(5)))
-
-
-def parameters(numbers: int = 1000, seed: int = 1) -> Parameters:
-    vector = np.random.default_rng(seed).standard_normal(numbers).astype(np.float32)
-    return Parameters(Manifest(("a.weight", "b"), ((numbers - 1,), ())), vector)
-
-
-METRICS = {"auc": 0.75, "loss": float("inf"), "train_loss": float("nan")}
-HISTOGRAM = MergedHistogram(np.array([2, 3, 10]), np.array([0, 4, 9]), np.array([30, 9, 0]))
-EVALUATION = SiteEvaluation(52, 13, 0.8, 0.003, 0.31, Calls(9, 4), Calls(30, 9), HISTOGRAM)
-WITHHELD = SiteEvaluation(52, None, None, None, 0.31, None, None, None)
-STUDY = "f" * 64
-MESSAGES: dict[str, Request | Reply] = {
-    "describe": Describe(STUDY),
-    "described": Described("shanghai", "awgs2019", 357, 214, 60, 2735, moments()),
-    "setup": Setup(STUDY, parameters(), moments()),
-    "setup without frozen layers": Setup(STUDY, Parameters.pack({}), moments()),
-    "ready": Ready("shanghai", "0" * 64),
-    "train": Train(STUDY, "0" * 64, 3, parameters()),
-    "trained": Trained("shanghai", 3, 214, parameters(), METRICS),
-    "trained without metrics": Trained("shanghai", 3, 214, parameters(), {}),
-    "evaluate": Evaluate(STUDY, "0" * 64, 20, 0.283, parameters()),
-    "evaluated": Evaluated("shanghai", 20, 214, METRICS, HISTOGRAM),
-    "evaluated without a histogram": Evaluated("shanghai", 20, 214, METRICS, None),
-    "assess": Assess(STUDY, "0" * 64, 20, 0.283, 0.31, parameters()),
-    "assessed": Assessed("shanghai", EVALUATION),
-    "assessed, some withheld": Assessed("shanghai", dataclasses.replace(EVALUATION, auc=None, found=None)),
-    "assessed, all withheld": Assessed("shanghai", WITHHELD),
-    "refused": Refused("shanghai", Code.TOO_FEW_PARTICIPANTS),
-}
-
-
-def in_process(content: RecordDict) -> RecordDict:
-    return content
-
-
-def protobuf(content: RecordDict) -> RecordDict:
-    """As Flower's Grid sends a message."""
-    return recorddict_from_proto(ProtoRecordDict.FromString(recorddict_to_proto(content).SerializeToString()))
-
-
-def inflated(content: RecordDict) -> RecordDict:
-    """As Flower sends and stores objects since 1.20: cut into pieces, each by its hash, and put together again."""
-    objects = get_all_nested_objects(content)
-    pieces = {key: obj.deflate() for key, obj in objects.items()}
-    for piece in pieces.values():
-        validate_object_content(piece)
-    return typing.cast(RecordDict, inflate_object_from_contents(content.object_id, pieces))
-
-
-def pickled(content: RecordDict) -> RecordDict:
-    """As Ray hands a message to another process."""
-    return typing.cast(RecordDict, pickle.loads(pickle.dumps(content)))  # noqa: S301 - our own bytes
-
-
-TRANSPORTS: list[Transport] = [in_process, protobuf, inflated, pickled, copy.deepcopy]
-
-
-def same(a: Any, b: Any) -> bool:
-    """Equal to the bit, arrays and not-a-numbers included."""
-    if dataclasses.is_dataclass(a):
-        return type(a) is type(b) and all(same(getattr(a, f.name), getattr(b, f.name)) for f in dataclasses.fields(a))
-    if isinstance(a, np.ndarray):
-        return bool(a.dtype == b.dtype and a.shape == b.shape and a.tobytes() == b.tobytes())
-    if isinstance(a, dict):
-        return list(a) == list(b) and all(same(a[k], b[k]) for k in a)
-    return type(a) is type(b) and repr(a) == repr(b)
-
+from tests.messages import (
+    EVALUATION,
+    MESSAGES,
+    STUDY,
+    TRANSPORTS,
+    WITHHELD,
+    Transport,
+    in_process,
+    inflated,
+    moments,
+    parameters,
+    pickled,
+    protobuf,
+    same,
+)
 
 # ---- round trips -----------------------------------------------------------------------------------------------------
 
@@ -390,3 +318,94 @@ def test_a_setups_digest_names_study_frozen_layers_and_sums() -> None:
         dataclasses.replace(setup, moments=moments(2)),
     ]
     assert len({setup.digest, *(o.digest for o in others)}) == 4
+
+
+@pytest.mark.parametrize("array", [np.zeros(9, np.int64), np.zeros(9, np.float32), np.zeros((9, 1), np.uint32)])
+def test_a_masked_vector_is_integers_modulo_two_to_the_32(array: NDArray[Any]) -> None:
+    content = encode(MESSAGES["masked"])
+    content.array_records["update"]["vector"] = Array(array)
+    refused(content, Masked, words="absent or damaged")
+
+
+def test_a_training_without_masks_is_told_from_one_with() -> None:
+    assert decode(encode(MESSAGES["train"]), Train).masking is None
+    for field in ("attempt", "total", "keys"):  # a part of the masking alone is damage, not the absence of masking
+        content = encode(MESSAGES["train under masks"])
+        del content.config_records["fields"][f"masking.{field}"]
+        refused(content, Train, words="absent or damaged")
+
+
+# ---- the head of the audit chain, beside a reply ---------------------------------------------------------------------
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> Message:
+    for name, value in (("_task_id", 1), ("_run_id", 1), ("_node_id", 7)):
+        monkeypatch.setattr(TaskIdentity, name, value)
+    return wire.ask(Describe(STUDY), 7, seconds=60)
+
+
+@pytest.mark.parametrize("head", ["a1" * 32, "17:" + "a1" * 32])
+def test_the_head_of_the_audit_chain_comes_beside_a_reply(asked: Message, head: str) -> None:
+    for name, reply in MESSAGES.items():
+        if isinstance(reply, typing.get_args(Reply)):
+            for transport in (in_process, protobuf, inflated):
+                content = transport(wire.answer(typing.cast(Reply, reply), asked, head).content)
+                assert wire.head_of(content) == head, name
+                assert same(decode(content), reply), name
+
+
+def test_a_reply_without_a_head_has_none(asked: Message) -> None:
+    assert wire.head_of(wire.answer(Refused("a", Code.INTERNAL), asked).content) == ""
+
+
+@pytest.mark.parametrize("head", ["Mrs. X", "a1" * 31, "A1" * 32, "a1" * 32 + "\n", "-1:" + "a1" * 32, 3, b"a", ["a"]])
+def test_nothing_else_travels_in_its_place(asked: Message, head: Any) -> None:
+    with pytest.raises(ProtocolError, match="no SHA-256"):
+        wire.answer(Refused("a", Code.INTERNAL), asked, head)
+    content = encode(Refused("a", Code.INTERNAL))
+    content["audit"] = ConfigRecord({"head": head})
+    refused(content, words="no SHA-256")
+
+
+def test_nothing_travels_beside_the_head_and_no_head_beside_a_request() -> None:
+    head = {"head": "a1" * 32}
+    content = encode(Refused("a", Code.INTERNAL))
+    content["audit"] = ConfigRecord({**head, "note": "Mrs. X"})
+    refused(content, words=r"audit\.note is not a field of it")
+    content = encode(Refused("a", Code.INTERNAL))
+    content["audit"] = ConfigRecord({})
+    refused(content, words="no SHA-256")
+    content = encode(Describe(STUDY))
+    content["audit"] = ConfigRecord(dict(head))
+    refused(content, words="is not a field of it")
+
+
+# ---- messages as files -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", MESSAGES)
+def test_every_message_is_read_from_a_file_as_it_was_written(name: str) -> None:
+    message = MESSAGES[name]
+    data = wire.to_bytes(message)
+    assert same(wire.from_bytes(data, type(message)), message)
+    assert wire.to_bytes(wire.from_bytes(data)) == data
+    numbers = sum(p.bytes for p in wire.parts_of(message) if p.kind in ("parameter", "sums"))
+    assert len(data) - numbers < 2000
+
+
+@pytest.mark.parametrize("name", ["trained", "describe", "masked", "described"])
+def test_bytes_that_were_cut_or_changed_are_no_message_or_a_message_of_the_same_form(name: str) -> None:
+    """A file that a power cut has torn is recognised, or read as another message; nothing else is ever raised."""
+    data = wire.to_bytes(MESSAGES[name])
+    for size in [*range(min(len(data), 700)), len(data) - 1]:
+        with pytest.raises(ProtocolError):
+            wire.from_bytes(data[:size])
+    with pytest.raises(ProtocolError):
+        wire.from_bytes(data + b" ")
+    rng = np.random.default_rng(3)
+    for _ in range(300):
+        changed = bytearray(data)
+        changed[int(rng.integers(min(len(data), 700)))] = int(rng.integers(256))
+        with contextlib.suppress(ProtocolError):
+            assert isinstance(wire.from_bytes(bytes(changed)), tuple(type(m) for m in MESSAGES.values()))

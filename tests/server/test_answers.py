@@ -68,3 +68,22 @@ def test_pooled_calls_are_the_sum_of_what_is_shown(variants: Path) -> None:
     shown = [row.cells[5].main.split(" of ") for row in table.rows[:-1] if row.cells[5].main != "withheld"]
     right, everybody = (sum(int(part[k]) for part in shown) for k in (0, 1))
     assert float(table.rows[-1].cells[5].main) == pytest.approx(right / everybody, abs=0.005)
+
+
+@pytest.mark.parametrize("withheld", [{"positives", "found", "spared"}, {"found"}, {"spared"}])
+def test_what_one_hospital_withholds_cannot_be_had_by_subtraction(variants: Path, withheld: set[str]) -> None:
+    """The totals are known from elsewhere, so that a second hospital's counts are withheld with a single one's."""
+    results = read_results(variants)
+    sent = {}
+    for site, found in results.tables["assessments"]["federated"]["1"].items():
+        rest = {"found": found["positives"], "spared": found["participants"] - found["positives"]}
+        sent[site] = found | {name: {"right": 3, "wrong": people - 3} for name, people in rest.items()}
+    more = {"auc", "auc_variance", "histogram"} if "positives" in withheld else set()
+    sent["shanghai"] |= dict.fromkeys(withheld | more)
+    table = answers_table(Results(results.meta, results.rows, {}, {"assessments": {"federated": {"1": sent}}}))
+    columns = {"positives": 2, "found": 4, "spared": 5}
+    for name, column in columns.items():
+        shown = [row.cells[column].main for row in table.rows[:-1]]
+        assert shown.count("withheld") == (2 if name in withheld else 0), name
+    fewest = next(row for row in table.rows if row.cells[0].main == "Zhongshan")
+    assert [fewest.cells[columns[name]].main for name in sorted(withheld)] == ["withheld"] * len(withheld)

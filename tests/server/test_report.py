@@ -453,7 +453,7 @@ def test_differential_privacy_and_shared_extremes_are_said(run: Path) -> None:
     study = results.meta.study | {"privacy": {"target_epsilon": 3.0}, "tabular": {"scaling": "minmax"}}
     text = " ".join(privacy(Results(results.meta.model_copy(update={"study": study}), results.rows)))
     assert "target_epsilon 3.0" in text
-    assert "covers the weights only" in text
+    assert "its epsilon is not known here" in text
     assert "each belong to one person" in text
 
 

@@ -1,0 +1,197 @@
+"""The page of a preview: what matters first, then every piece of every reply, its price, and two attacks on it.
+
+One self-contained file that loads nothing. It may show one participant's image and table row, computed back: it says on
+top that it stays inside the hospital.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from jinja2 import Environment, StrictUndefined
+from markupsafe import Markup
+
+from client.preview.layout import CSS, HTML
+from client.preview.look import Preview
+from client.preview.shown_attacks import attacks
+from client.preview.shown_price import price
+from client.preview.shown_replies import detail, piece_name, replies
+from client.preview.tables import Row, Table, epsilon_words, sentence, size
+from client.preview.words import NUMBERS
+from client.quality.page import version
+from client.quality.titles import rule_name
+from sarco_models.uncovered import odds
+
+_PARTS = {
+    "short": "In short", "today": "Your policy today", "leaves": "What would leave", "price": "Price in privacy",
+    "attacks": "Attacked", "words": "What the numbers mean", "about": "About this page",
+}  # fmt: skip
+
+
+def page(found: Preview) -> str:
+    """The preview as one HTML page."""
+    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    keys = _keys(found)
+    text = environment.from_string(
+        HTML
+    ).render(
+        policy=_content_policy(CSS),
+        css=Markup(CSS),  # noqa: S704 - our own constant
+        site=found.config.name,
+        title=found.study.title,
+        synthetic=found.synthetic,
+        keep=_keep(found),
+        verdict=_verdict(found, len(keys.rows)),
+        counts=_counts(found),
+        parts=_PARTS,
+        short=_short(found),
+        keys=keys,
+        stays=_stays(found),
+        replies=replies(found),
+        details=[detail(a, found) for a in found.answers],
+        price=price(found),
+        attacks=attacks(found),
+        numbers=NUMBERS,
+        about=_about(found),
+        version=version(),
+        seconds=f"{found.seconds:.0f}",
+        digest=found.study.digest[:12],
+    )
+    return text.replace(" %", "\N{NO-BREAK SPACE}%")
+
+
+# ---- what is read first ----------------------------------------------------------------------------------------------
+
+
+def _keep(found: Preview) -> str:
+    if found.inverted is None:
+        return "It holds your own numbers, and nobody's image."
+    what = "the image and the table row" if found.inverted.truth is not None else "the table row"
+    return f"It shows {what} of one participant. To leave that out, write it with --no-image."
+
+
+def _verdict(found: Preview, keys: int) -> dict[str, Any]:
+    refused = [a for a in found.answers if a.refused]
+    price = _price_in_brief(found)
+    lines = [price, *found.notes]
+    if refused or found.cost.above:
+        every = len(refused) == len(found.answers) or bool(found.cost.above)
+        title = "Nothing of this study would leave today" if every else "Part of this study would be refused today"
+        what = f"{keys} settings keep it here. Below is what would leave if you allowed it."
+        step = "read what would leave and what it costs; change the keys that you agree with, then run this again."
+        return {"kind": "cannot-check", "title": title, "lines": [what, *lines], "next": step}
+    return {
+        "kind": "may-join" if found.study.privacy else "errors",
+        "title": f"{size(found.bytes_a_round)} would leave in each round",
+        "lines": lines,
+        "next": "keep this page with your records; sarco-site audit show tells later what really left.",
+    }
+
+
+def _price_in_brief(found: Preview) -> str:
+    cost = found.cost
+    if math.isinf(cost.whole):
+        return (
+            "This study trains WITHOUT differential privacy: no mathematical limit holds for what the model betrays of "
+            "your participants."
+        )
+    left = "no lifetime limit" if math.isinf(cost.budget.lifetime) else f"{cost.left:.2f} would be left"
+    return (
+        f"It would spend epsilon {cost.whole:.2f} of each training participant ({cost.people} people) at delta "
+        f"{cost.budget.delta:g}; {cost.spent:.2f} is spent so far, {left}."
+    )
+
+
+def _counts(found: Preview) -> list[dict[str, Any]]:
+    rounds, cost = found.study.federation.rounds, found.cost
+    numbers = sum(math.prod(p.part.shape) for a in found.answers if a.request == "Train" for p in a.pieces)
+    limit = "unlimited" if math.isinf(cost.budget.lifetime) else f"{cost.budget.lifetime:g}"
+    worst = [m for m in found.membership if m.found is not None]
+    area = worst[-1].found.auc if worst and worst[-1].found else None
+    return [
+        {"what": "leaves in each round", "number": size(found.bytes_a_round), "unit": "",
+         "below": [f"{numbers:,} numbers"]},
+        {"what": "leaves in the whole study", "number": size(found.bytes_in_all), "unit": "",
+         "below": [f"{rounds} rounds"]},
+        {"what": "epsilon of the whole study", "number": epsilon_words(cost.whole), "unit": "",
+         "below": [f"one round {epsilon_words(cost.one_round)}"]},
+        {"what": "spent so far, all studies", "number": epsilon_words(cost.spent), "unit": f"of {limit}",
+         "below": [f"afterwards {epsilon_words(cost.after)}"]},
+        {"what": "attack: who was trained on?", "number": f"{area.value:.2f}" if area else "–", "unit": "AUC",
+         "below": [f"95 % {area.low:.2f} to {area.high:.2f}; .5 is a coin" if area else "too few people to measure"]},
+    ]  # fmt: skip
+
+
+def _short(found: Preview) -> list[str]:
+    study, d = found.study, found.described
+    shown = [p for a in found.answers if a.request == "Train" for p in a.pieces if p.part.kind == "parameter"]
+    what = "images and tables" if study.uses_images and study.inputs else "images" if study.uses_images else "tables"
+    tensors = f"{len(shown)} tensors" if shown else "one vector under masks"
+    lines = [
+        f"A model learns from {what} of {d.training} of your {d.participants} participants who has "
+        f"{study.label.condition}. It comes to you {study.federation.rounds} times, and {tensors} of changed "
+        "numbers go back each time.",
+        "Beside it go counts of people, sums over columns, metrics and a histogram: every one is listed below.",
+        "No image, no row of a table, no identifier and no file name leaves.",
+    ]
+    if study.privacy:
+        lines.append(odds(found.cost.whole, found.cost.budget.delta, "one of your training participants"))
+    else:
+        lines.append("There is no differential privacy: what the numbers betray is limited by nothing but luck.")
+    seen = (
+        "The coordinator would see the sum of all hospitals' updates only: yours travels under masks."
+        if study.federation.secure_aggregation
+        else "The coordinator would see your own update in every round: there is no secure aggregation."
+    )
+    return [*lines, seen]
+
+
+# ---- policy ----------------------------------------------------------------------------------------------------------
+
+
+def _keys(found: Preview) -> Table:
+    rows = [Row((m.key, m.write, sentence(m.why))) for m in found.keys]
+    named = {m.key for m in found.keys}
+    rows += [
+        Row((key, f"{epsilon_words(needed)} or more", "With what the ledger holds, this study would pass the limit."))
+        for key, needed in found.cost.above.items()
+        if key not in named
+    ]
+    return Table((("Key of site.toml", "name"), ("It would have to say", ""), ("Because", "")), tuple(rows))
+
+
+def _stays(found: Preview) -> Table:
+    rows = [
+        Row((a.request, piece_name(p.part.name), p.stays))
+        for a in found.answers
+        for p in a.pieces
+        if p.stays and p.part.name.rpartition(".")[2] not in ("total", "squares", "smallest", "largest", "ends")
+    ]
+    return Table((("Request", ""), ("Piece", "name"), ("Why it stays", "")), tuple(rows))
+
+
+# ---- the rest --------------------------------------------------------------------------------------------------------
+
+
+def _about(found: Preview) -> Sequence[str]:
+    study = found.study
+    lines = [
+        "One round was run with the code that would answer the coordinator, in a scratch folder: your ledger, audit "
+        "log and approvals were read and not changed, and no connection was opened.",
+        "The threshold of the assessment is a stand-in (.5), the scaling of the tables is that of your hospital alone, "
+        f"and the final model is that of round 1 of {study.federation.rounds}.",
+        f"Labels were made by {rule_name(found.described.label_rule)}.",
+    ]
+    if study.federation.secure_aggregation:
+        lines.append("Under the masks two hospitals were made up, with keys of their own; their updates do not exist.")
+    return lines
+
+
+def _content_policy(style: str) -> str:
+    """What a browser may load: the page's own style and pictures."""
+    digest = base64.b64encode(hashlib.sha256(style.encode("utf-8")).digest()).decode("ascii")
+    return f"default-src 'none'; img-src data:; style-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'"

@@ -1,0 +1,109 @@
+"""What a hospital's own policy says today of a study that it looks at: of each request, of each piece of a reply."""
+
+from __future__ import annotations
+
+from client.approval import Approvals
+from client.policy import Policy, Refusal, check, check_people
+from client.study_words import Missing, missing
+from client.workspace import Site, SiteConfig
+from sarco_models.config import StudyConfig
+from sarco_models.errors import ChainBroken
+from sarco_models.messages import Assessed, Described, Evaluated, Masked, Reply, Request, Trained
+from sarco_models.parameters import Manifest
+from sarco_models.payload import Part
+
+TASKS = ("Describe", "Setup", "Train", "Evaluate", "Assess", "Probe", "Keys", "Reveal")
+STATISTICS = ("sums", "histogram", "assessment", "leakage")
+METRICS = ("train_loss", "loss", "auc")
+
+
+def permitting(policy: Policy, study: StudyConfig) -> Policy:
+    """Everything that this study could ask for; the hospital's own smallest counts stay."""
+    promised = study.privacy.epsilon if study.privacy else 0.0
+    return Policy.model_validate(
+        {
+            **policy.model_dump(),
+            "approved_studies": (study.digest,),
+            "tasks": TASKS,
+            "metrics": METRICS,
+            "statistics": STATISTICS,
+            "min_training_participants": 2,
+            "min_sites": 1,
+            "max_epsilon": max(policy.max_epsilon, promised),
+            "unprotected_training": True,
+            "plain_updates": True,
+            "parameters": ("*",),
+            "max_parameter_bytes": 1 << 40,
+        }
+    )
+
+
+def no_approval(approvals: Approvals, study: StudyConfig, policy: Policy) -> str:
+    """Why the study is not approved here; empty where it is."""
+    if study.digest in policy.approved_studies:
+        return ""
+    try:
+        return approvals.lacking(study.digest)
+    except ChainBroken as error:
+        return str(error)
+
+
+def keys_to_change(site: Site, manifest: Manifest, config: SiteConfig, lacking: str) -> tuple[Missing, ...]:
+    """Everything that keeps this study from running here whole, key by key; empty where nothing does.
+
+    Args:
+        site: of the study that is looked at.
+        manifest: of what its rounds carry.
+        config: the hospital's own.
+        lacking: see :func:`no_approval`.
+    """
+    study, people, found = site.study, site.split.train, []
+    policy, budget = config.policy, config.budget
+    if lacking:
+        found.append(Missing("sarco-site approve", f"study {study.digest[:12]}", f"an approval: {lacking}"))
+    found += missing(study, manifest, policy, budget)
+    try:
+        check_people(training=len(people), positive=int(people.labels.sum()), policy=policy, study=study)
+    except Refusal as refusal:
+        limit = max(policy.min_training_participants, study.federation.min_participants)
+        found.append(Missing("min_training_participants", f"(it is {limit})", str(refusal)))
+    return tuple(found)
+
+
+def refusal(request: Request, policy: Policy, study: StudyConfig, lacking: str) -> str:
+    """The first reason for which the hospital would refuse this request today, with the key; empty where it would not.
+
+    ``lacking`` as in :func:`no_approval`.
+    """
+    try:
+        check(request, policy, study, lacking)
+    except Refusal as refused:
+        return str(refused)
+    return ""
+
+
+def stays(part: Part, reply: Reply, policy: Policy) -> str:
+    """Why the policy keeps a piece of an answer that it allows; empty where it lets it out."""
+    if part.kind == "metric" and (name := part.name.rpartition(".")[2]) not in policy.metrics:
+        return f'metrics: "{name}" is not among them'
+    if isinstance(reply, Described) and part.kind == "sums" and "sums" not in policy.statistics:
+        return 'statistics: "sums" is not among them (zeros are sent)'
+    if isinstance(reply, Evaluated) and part.kind == "sums" and "histogram" not in policy.statistics:
+        return 'statistics: "histogram" is not among them'
+    return ""
+
+
+def too_few(reply: Reply, policy: Policy) -> tuple[str, ...]:
+    """What a reply does not hold because too few people are behind it."""
+    few = f"fewer than min_cell = {policy.min_cell} people of a kind are behind it"
+    lines = []
+    if isinstance(reply, Trained | Masked | Evaluated) and "auc" not in reply.metrics:
+        lines.append(f"metrics.auc: {few}, or they are all of one class")
+    if isinstance(reply, Evaluated) and reply.histogram is None:
+        lines.append(f"histogram: {few}")
+    if isinstance(reply, Described) and bool((reply.moments.count == 0).any()):
+        lines.append(f"sums of a column: the model does not use it, or {few}")
+    if isinstance(reply, Assessed):
+        hidden = [n for n in ("auc", "found", "spared", "histogram") if getattr(reply.evaluation, n) is None]
+        lines += [f"evaluation.{name}: {few}" for name in hidden]
+    return tuple(lines)

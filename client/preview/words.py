@@ -1,0 +1,103 @@
+"""What each reply, and each piece of it, means: one sentence for a data-protection officer."""
+
+from fnmatch import fnmatchcase
+
+from sarco_models.config import StudyConfig
+
+WHEN = {
+    "Describe": "once, before the first round",
+    "Setup": "once, before the first round",
+    "Keys": "each round",
+    "Train": "each round",
+    "Reveal": "each round",
+    "Evaluate": "once, after the last round",
+    "Assess": "once, after the last round",
+    "Probe": "once, after the last round",
+}
+WHAT = {
+    "Describe": "How many people you have, and sums over the tables of your training participants, from which all "
+    "hospitals agree on one scale.",
+    "Setup": "You are sent the layers that are not trained, and keep them. Only a hash goes back.",
+    "Keys": "A key for this round, signed by your hospital, from which the masks of secure aggregation are made.",
+    "Train": "You are sent the model of the round, train it on your training participants and send back what changed.",
+    "Reveal": "The seed of your own mask, once every hospital's masked update is there: without the others' masks, "
+    "which cancel in the sum only, it opens nothing.",
+    "Evaluate": "How good the final model is on your validation participants, and a histogram of your training "
+    "participants' scores, from which the threshold is frozen.",
+    "Assess": "How good the released model is on your test participants: the hospital's own evaluation.",
+    "Probe": "How well the released model tells people whom it was trained on from people it has never seen.",
+}
+PARAMETERS = "The tensors are the model's numbers after your training: they carry traces of the people behind them."
+_NOISED = " With noise, inside epsilon."
+_PIECES = {
+    "*.site": "Your hospital's name, as the coordinator knows it.",
+    "Describe.label_rule": "How your labels were made. No person's label.",
+    "Describe.participants": "How many people your tables hold. Exact; no epsilon covers it.",
+    "Describe.training": "How many of them the model is trained on. Exact; no epsilon covers it.",
+    "Describe.training_positive": "How many of those have {condition}.{noised}",
+    "Describe.images": "How many images could be read. Exact; no epsilon covers it.",
+    "Describe.moments.count": "For each column, how many training participants have a value.{noised}",
+    "Describe.moments.total": "For each column, the sum of the values: with the count it is the mean.{noised}",
+    "Describe.moments.squares": "For each column, the sum of squares: it gives the standard deviation.{noised}",
+    "Describe.moments.*est": "{extremes}",
+    "Setup.setup": "A hash that says that the setup arrived whole. It tells nothing of your people.",
+    "*.round": "Which round is answered.",
+    "*.attempt": "Which attempt at the round is answered.",
+    "Train.participants": "Your weight in the average: how many people were trained on. Exact; no epsilon covers it.",
+    "Train.update.vector": "Your update under masks: to anybody without all the masks, random numbers.",
+    "*.metrics.train_loss": "How well the model fits your training participants. Exact.",
+    "*.metrics.loss": "How far off the model's probabilities are on your validation participants. Exact; no epsilon.",
+    "*.metrics.auc": "How well the model orders your validation participants: .5 is a coin. Exact; no epsilon.",
+    "Evaluate.participants": "How many people were trained on, as said before.",
+    "Evaluate.histogram.ends": "Where each group of neighbouring scores ends; borders, no people.",
+    "Evaluate.histogram.*": "How many training participants of one class have a score in each group, merged until no "
+    "count is of fewer than {min_cell} people.{noised}",
+    "Assess.evaluation.participants": "How many test participants you have. Exact.",
+    "Assess.evaluation.positives": "How many of them have {condition}. Exact.",
+    "Assess.evaluation.auc": "How well the model orders your test participants. Exact.",
+    "Assess.evaluation.auc_variance": "How sure that AUC is.",
+    "Assess.evaluation.threshold": "The threshold that you were asked about.",
+    "Assess.evaluation.found.*": "Calls of your test participants with {condition} at the threshold. Exact counts.",
+    "Assess.evaluation.spared.*": "Calls of your test participants without {condition} at the threshold. Exact counts.",
+    "Assess.evaluation.histogram.*": "Your test participants' scores in groups of at least {min_cell} of a class.",
+    "Probe.members": "How many training participants were scored.",
+    "Probe.others": "How many test participants they were compared with.",
+    "Probe.auc": "Chance that a training participant looks more familiar to the model than a test participant: .5 is "
+    "no leak.",
+    "Probe.tpr": "Share of training participants recognised while hardly anybody else is taken for one.",
+    "Keys.public": "A key made for this attempt only. It tells nothing of your people.",
+    "Keys.signature": "Proof that the key is your hospital's.",
+    "Reveal.seed": "Opens your own mask of this attempt; your update stays under the masks shared with the others.",
+}
+NUMBERS = {
+    "Epsilon": "How much the result may depend on one single person. The smaller, the better protected: at 1 nobody's "
+    "odds of guessing that you took part change by more than a factor of 2.7, at 3 by 20, at 8 by nearly 3,000.",
+    "Delta": "The chance that the promise of epsilon fails. It must be far below one in your number of participants.",
+    "Membership AUC": "Show an attacker one person who was trained on and one who was not: how often the attacker "
+    "tells them apart. .5 is a coin, 1 is always.",
+    "SHA-256": "A fingerprint of what leaves. The audit log keeps it, so that you can prove later what was sent.",
+    "Correlation and SSIM": "How alike two pictures are: 1 is the same picture, near 0 is nothing alike.",
+}
+
+
+def meaning(request: str, piece: str, study: StudyConfig, min_cell: int) -> str:
+    """One sentence on a piece of a reply; empty where none is needed.
+
+    Args:
+        request: that is answered.
+        piece: its name.
+        study: whether statistics are noised, and what the condition is called.
+        min_cell: the hospital's smallest count.
+    """
+    private = study.privacy is not None and study.privacy.statistics != "exact"
+    minmax = study.tabular.scaling == "minmax"
+    fills = {
+        "extremes": "A person's own value, the extreme one of each column." if minmax else "Empty in this study.",
+        "condition": study.label.condition,
+        "noised": _NOISED * private,
+        "min_cell": str(min_cell),
+    }
+    for pattern, words in _PIECES.items():
+        if fnmatchcase(f"{request}.{piece}", pattern):
+            return words.format(**fills)
+    return ""

@@ -1,0 +1,269 @@
+"""What a study does with a hospital's participants and what leaves, in plain words, for whoever decides on it.
+
+Everything here is computed from the study file, the network that it names and the hospital's own policy; no
+participant's data are read.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from client.ledger import BudgetConfig
+from client.policy import BYTES_PER_NUMBER, FEWEST_MASKED, Policy, Refusal, check_parameters, study_violations
+from sarco_models.accounting import plan
+from sarco_models.config import StudyConfig
+from sarco_models.parameters import Manifest
+from sarco_models.uncovered import odds, uncovered
+
+_NAMES_SHOWN = 4
+METRICS = ("train_loss", "loss", "auc")
+"""All that a reply may name; with differential privacy the loss of training participants is never sent."""
+
+
+@dataclass(frozen=True)
+class Section:
+    """A heading, and sentences below it."""
+
+    heading: str
+    sentences: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Missing:
+    """One thing that a study asks for and the hospital's policy does not allow.
+
+    Attributes:
+        key: of site.toml, below [policy], or ``budget.`` and one below [budget].
+        write: what the key would have to say.
+        why: what the study asks for.
+    """
+
+    key: str
+    write: str
+    why: str
+
+
+def sections(study: StudyConfig, manifest: Manifest, policy: Policy) -> list[Section]:
+    """What a hospital should know of a study before it approves it.
+
+    Args:
+        study: as the coordinator has written it.
+        manifest: of what its rounds carry.
+        policy: of the hospital; what it withholds is not said to leave.
+    """
+    return [
+        Section("What it is for", tuple(_purpose(study))),
+        Section("What is read here", tuple(_inputs(study))),
+        Section("What is done here", tuple(_work(study, manifest))),
+        Section("What leaves before the first round", tuple(_before(study, policy))),
+        Section("What leaves in every round", tuple(_each_round(study, manifest, policy))),
+        Section("What leaves after the last round", tuple(_after(study, policy))),
+        Section("How each participant is protected", tuple(_privacy(study))),
+        Section("What no epsilon covers", uncovered(study)),
+        Section("What the coordinator sees of you alone", tuple(_aggregation(study))),
+        Section("Before the model is handed out", tuple(_release(study))),
+    ]
+
+
+def missing(
+    study: StudyConfig, manifest: Manifest, policy: Policy, budget: BudgetConfig | None = None
+) -> list[Missing]:
+    """What site.toml would have to allow for this study to run here whole, key by key; empty where it does.
+
+    What is not allowed is refused, or left out of the answers. ``approved_studies`` is not among it: that is what
+    ``sarco-site approve`` records.
+    """
+    masked = study.federation.secure_aggregation
+    tasks = ["Describe", "Setup", "Train", "Evaluate", "Assess", "Probe", *(("Keys", "Reveal") if masked else ())]
+    found = [
+        Missing("tasks", f"add {task}", f"the coordinator asks for {_TASKS[task]}")
+        for task in tasks
+        if task not in policy.tasks
+    ]
+    for statistic, words in _STATISTICS.items():
+        if statistic not in policy.statistics and _asks_for(study, statistic):
+            found.append(Missing("statistics", f"add {statistic}", words))
+    needs = {
+        "unprotected_training": "true",
+        "max_epsilon": f"{study.privacy.epsilon:g}" if study.privacy else "",
+        "min_sites": str(study.federation.min_sites),
+        "plain_updates": "true",
+    }
+    found += [Missing(key, needs[key], f"it {words}") for _code, key, words in study_violations(policy, study)]
+    return [*found, *_missing_parameters(manifest, policy), *(_missing_budget(study, budget) if budget else ())]
+
+
+_TASKS = {
+    "Describe": "your counts, and the sums that tables are scaled by",
+    "Setup": "your keeping the frozen layers and the agreed scaling",
+    "Train": "training",
+    "Evaluate": "scores of the final model, for its threshold",
+    "Assess": "an assessment of the released model on your test participants; without it the release stands",
+    "Probe": "how well the released model betrays your training participants; the release needs it of some",
+    "Keys": "a key for each round of secure aggregation",
+    "Reveal": "the end of each round of secure aggregation",
+}
+_STATISTICS = {
+    "sums": "sums over your training participants' tables: without them the tables are scaled by other hospitals' sums",
+    "histogram": "your score histogram: without it the threshold rests on other hospitals' participants",
+    "assessment": "the assessment on your test participants: without it the release does not speak of them",
+    "leakage": "the leakage probe: without it others must measure what the model betrays",
+}
+
+
+def _asks_for(study: StudyConfig, statistic: str) -> bool:
+    withheld = study.privacy is not None and study.privacy.statistics == "withheld"
+    if statistic == "sums":
+        return bool(study.inputs) and not withheld
+    return not withheld if statistic == "histogram" else True
+
+
+def _missing_parameters(manifest: Manifest, policy: Policy) -> Iterator[Missing]:
+    try:
+        check_parameters(manifest, policy.model_copy(update={"max_parameter_bytes": _size(manifest)}))
+    except Refusal:
+        yield Missing("parameters", '["*"], or patterns of the names', f"it sends {_names(manifest)}")
+    if _size(manifest) > policy.max_parameter_bytes:
+        yield Missing("max_parameter_bytes", f"{_size(manifest)} or more", f"an update has {_size(manifest):,} bytes")
+
+
+def _missing_budget(study: StudyConfig, budget: BudgetConfig) -> Iterator[Missing]:
+    """What is left of the lifetime limit only the ledger knows: sarco-site budget."""
+    cost = study.privacy.epsilon if study.privacy else math.inf
+    words = f"it costs epsilon = {cost:g}" if study.privacy else "without noise no epsilon is large enough"
+    for key, limit in (("study_epsilon", budget.one_study), ("lifetime_epsilon", budget.lifetime)):
+        if limit < cost:
+            yield Missing(f"budget.{key}", f"{cost:g} or more" if study.privacy else '"unlimited"', words)
+
+
+def _size(manifest: Manifest) -> int:
+    return BYTES_PER_NUMBER * sum(manifest.sizes)
+
+
+def _names(manifest: Manifest) -> str:
+    more = len(manifest.names) - _NAMES_SHOWN
+    return ", ".join(manifest.names[:_NAMES_SHOWN]) + (f" and {more} more" if more > 0 else "")
+
+
+def _purpose(study: StudyConfig) -> Iterator[str]:
+    yield f"{study.title}. Hospitals train one model together that tells who has {study.label.condition}."
+    mixed = "; hospitals may use another rule" if study.label.allow_mixed_rules else ""
+    yield f"It learns from the column {study.label.column}, made by the rule {study.label.rule}{mixed}."
+    yield "The model is for research. It is no medical device."
+
+
+def _inputs(study: StudyConfig) -> Iterator[str]:
+    if study.uses_images:
+        cut = "the tissue under the mask" if study.image.roi == "mask" else "the frame"
+        side = study.image.size
+        yield f"{study.image.words.capitalize()}: {cut}, {side} x {side} pixels. No pixel leaves."
+    for group in dict.fromkeys(f.group for f in study.inputs):
+        names = [f.name for f in study.inputs if f.group == group]
+        yield f"{len(names)} {group} columns of participants.csv: {', '.join(names)}. No row leaves."
+    parts = study.split
+    test = 1 - parts.train - parts.validation
+    if parts.folds:
+        yield f"Of your participants one fold of {parts.folds} is kept for the test, the others train and validate."
+    else:
+        yield f"Of your participants {parts.train:.0%} train, {parts.validation:.0%} validate, {test:.0%} only test."
+    yield f"With fewer than {study.federation.min_participants} training participants you cannot take part."
+
+
+def _work(study: StudyConfig, manifest: Manifest) -> Iterator[str]:
+    cfg, rounds = study.training, study.federation.rounds
+    passes = "one pass" if cfg.local_epochs == 1 else f"{cfg.local_epochs} passes"
+    amount = f"{cfg.local_steps} steps" if cfg.local_steps else f"{passes} over your participants"
+    yield f"{rounds} rounds. In each, the model that comes down is trained by {amount}."
+    if study.uses_images:
+        layers = {"all": "all layers", "last_stage": "the last stage and the head", "head": "the head alone"}
+        yield f"Image network {study.model.backbone}: {layers[study.model.trainable]} are trained."
+    yield f"Trained are {sum(manifest.sizes):,} numbers in {len(manifest.names)} tensors. It runs on this machine only."
+
+
+def _before(study: StudyConfig, policy: Policy) -> Iterator[str]:
+    noised = study.privacy is not None and study.privacy.statistics != "exact"
+    yield "Your name, your label rule, and how many participants, training participants and images you have: exactly."
+    yield f"How many of those in training are cases: {'with noise, inside epsilon' if noised else 'exactly'}."
+    if not study.inputs:
+        return
+    withheld = not _asks_for(study, "sums") or "sums" not in policy.statistics
+    noise = "with noise, inside epsilon" if study.privacy and study.privacy.statistics == "private" else "exact"
+    if withheld:
+        yield "No sums over your tables."
+    else:
+        yield (
+            f"Of {len(study.inputs)} columns, where at least {policy.min_cell} people have a value: count, sum and sum "
+            f"of squares over your training participants ({noise})."
+        )
+    if study.tabular.scaling == "minmax" and not withheld:
+        yield "Smallest and largest value of each column: values of single participants."
+
+
+def _each_round(study: StudyConfig, manifest: Manifest, policy: Policy) -> Iterator[str]:
+    size = _size(manifest)
+    yield f"Your update: {_amount(size)}, {len(manifest.names)} tensors ({_names(manifest)})."
+    yield f"Over the study: {_amount(size * study.federation.rounds)} up, as much down."
+    sent = [name for name in METRICS if name != "train_loss" or study.privacy is None]
+    metrics = [name for name in sent if name in policy.metrics]
+    yield f"Metrics that your policy lets out: {', '.join(metrics) or 'none'} (loss and auc are of validation people)."
+
+
+def _amount(size: int) -> str:
+    return f"{size / 1e6:,.1f} MB" if size >= 100_000 else f"{size / 1e3:,.1f} kB"
+
+
+def _after(study: StudyConfig, policy: Policy) -> Iterator[str]:
+    words = {
+        "histogram": f"A score histogram of your training participants, no count of 1 to {policy.min_cell - 1} people.",
+        "assessment": "Once: AUC, calls at the threshold and a merged histogram of your test participants.",
+        "leakage": "Once, in two numbers: how well the model tells your training from your test participants.",
+    }
+    for statistic, sentence in words.items():
+        if not _asks_for(study, statistic):
+            continue
+        yield sentence if statistic in policy.statistics else f"Withheld by your policy: {statistic}."
+
+
+def _privacy(study: StudyConfig) -> Iterator[str]:
+    cfg = study.privacy
+    if cfg is None:
+        yield "They are not. The model is trained WITHOUT differential privacy: it may betray who was trained on."
+        yield "Privacy then rests on your trust in the coordinator and in whoever receives the model."
+        return
+    noise = plan(study)
+    yield (
+        f"Differential privacy of each participant with all their images and values: epsilon = {cfg.epsilon:g} at "
+        f"delta = {cfg.delta:g}, for the whole study (accountant {cfg.accountant})."
+    )
+    yield odds(cfg.epsilon, cfg.delta)
+    yield (
+        f"A participant's gradient is cut to a length of {cfg.max_grad_norm:g}, and noise of "
+        f"{noise.training.noise_multiplier:.2f} times that length is added in each of {noise.training.steps} steps of "
+        f"{noise.rounds} rounds; a participant is in a step with a chance of {cfg.sample_rate:g}."
+    )
+    words = {
+        "private": "Sums and score histogram get noise, too, and are inside epsilon.",
+        "withheld": "Sums and score histogram stay here; the number of cases gets noise and is inside epsilon.",
+        "exact": "Sums and score histogram leave WITHOUT noise and are OUTSIDE epsilon.",
+    }
+    yield words[cfg.statistics]
+
+
+def _aggregation(study: StudyConfig) -> Iterator[str]:
+    if study.federation.secure_aggregation:
+        least = max(FEWEST_MASKED, study.federation.min_sites)
+        yield f"Nothing but the sum of the updates of {least} or more hospitals: masks on yours cancel in the sum."
+        yield "All others together, without you, could still subtract themselves from the sum."
+    else:
+        yield "Your own update, in every round: there is no secure aggregation."
+    yield "Your counts, metrics, histogram and assessment are always seen as yours."
+
+
+def _release(study: StudyConfig) -> Iterator[str]:
+    gate = study.release
+    yield (
+        f"At {gate.min_probed_sites} or more hospitals membership inference must have been measured: AUC at most "
+        f"{gate.max_membership_auc:g}, at most {gate.max_membership_tpr:.0%} of members found at 1 % false positives."
+    )

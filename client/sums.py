@@ -1,0 +1,116 @@
+"""What a hospital tells of its training participants in sums: before the first round, and after the last.
+
+A study says which of three it is (``privacy.statistics``): exact sums, as a study without privacy has them; sums under
+noise, which are charged like a round and drawn once, so that asking again brings no second draw; or none.
+"""
+
+import logging
+from typing import Literal
+
+import numpy as np
+
+from client.kept import Kept
+from client.scoring import allowed, probability_of, reader_of, validation_metrics
+from client.spending import charge, fingerprint
+from client.workspace import Site
+from sarco_models.accounting import Spend, plan
+from sarco_models.errors import UndefinedMetric
+from sarco_models.histograms import MergedHistogram, ScoreHistogram
+from sarco_models.private_statistics import private_description, private_histogram
+from sarco_models.schema import design_columns
+from sarco_models.summaries import Moments
+from sarco_models.wire import Describe, Described, Evaluate, Evaluated
+
+log = logging.getLogger(__name__)
+
+
+def describe(site: Site, request: Describe) -> Described:
+    """Count participants and add up the training participants' tables.
+
+    Raises:
+        BudgetExceeded: sums under noise would spend more privacy than the hospital has left.
+    """
+    kept, spend = Kept(site.state, fingerprint(site)), _noise(site)
+    before = kept.get(request, Described) if spend else None
+    if before:
+        return before
+    people, columns = site.split.train, design_columns(site.study.features)
+    shown = "sums" in site.policy.statistics and _mode(site) != "withheld"
+    used = np.array([shown and c.group in site.study.model.modalities for c in columns], dtype=np.bool_)
+    if spend:
+        charge(site, request, spend)
+        noised = private_description(
+            people, columns, used, noise_multiplier=spend.noise_multiplier, rng=site.secret.numpy()
+        )
+        moments, positive = noised.moments, noised.positives
+    else:
+        moments = Moments.of(people, columns, extremes=site.study.tabular.scaling == "minmax")
+        positive = int(people.labels.sum())
+    described = Described(
+        site=site.name,
+        label_rule=site.label_rule,
+        participants=len(site.split.cohort),
+        training=len(people),
+        training_positive=positive,
+        images=len(site.split.cohort.owner),
+        moments=moments.of_columns(used & (moments.count >= site.policy.min_cell)),
+    )
+    if spend:
+        kept.put(request, described)
+    return described
+
+
+def evaluate(site: Site, request: Evaluate) -> Evaluated:
+    """Score the final model: metrics on validation participants, the score histogram of training participants.
+
+    Raises:
+        BudgetExceeded: a histogram under noise would spend more privacy than the hospital has left.
+    """
+    kept, spend, min_cell = Kept(site.state, fingerprint(site)), _noise(site), site.policy.min_cell
+    before = kept.get(request, Evaluated) if spend else None
+    if before:
+        return before
+    reader = reader_of(site, request.setup)
+    site.receive(request)
+    metrics = allowed(site, validation_metrics(site, reader))
+    histogram = None
+    if "histogram" in site.policy.statistics and _mode(site) != "withheld":
+        try:
+            histogram = _noised(site, request, spend) if spend else MergedHistogram.of(_counts(site, request), min_cell)
+        except UndefinedMetric as error:
+            log.warning("no histogram of training participants leaves: %s", error)
+    evaluated = Evaluated(site.name, request.round, len(site.split.train), metrics, histogram)
+    if spend:
+        kept.put(request, evaluated)
+    return evaluated
+
+
+def _counts(site: Site, request: Evaluate) -> ScoreHistogram:
+    people = site.split.train
+    probability = probability_of(site, reader_of(site, request.setup), people, request.prevalence)
+    return ScoreHistogram.of(probability, people.labels == 1, num_bins=site.study.evaluation.histogram_bins)
+
+
+def _noised(site: Site, request: Evaluate, spend: Spend) -> MergedHistogram:
+    """The histogram under noise; its classes add up to what was described, as it was kept."""
+    positives, people = describe(site, Describe(request.study)).training_positive, len(site.split.train)
+    min_cell = site.policy.min_cell
+    if min(positives, people - positives) < min_cell:
+        raise UndefinedMetric(f"{positives} of {people} were described as cases; each class needs {min_cell}")
+    charge(site, request, spend)
+    return private_histogram(
+        _counts(site, request),
+        positives,
+        noise_multiplier=spend.noise_multiplier,
+        min_cell=min_cell,
+        rng=site.secret.numpy(),
+    )
+
+
+def _mode(site: Site) -> Literal["private", "withheld", "exact"]:
+    return site.study.privacy.statistics if site.study.privacy else "exact"
+
+
+def _noise(site: Site) -> Spend | None:
+    """What one release of sums under noise costs; None where sums have none."""
+    return plan(site.study).statistics if site.study.privacy else None

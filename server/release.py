@@ -1,0 +1,283 @@
+"""Hand a model out, or say what keeps it from being handed out: there is no way around the gate.
+
+A release is refused unless the run is complete, its privacy statement can be made, hospitals have measured how much the
+model betrays of whom it was trained on, and what they found passes the gate of the study file ([release]). What is
+missing is said all at once, with the way to get it. The folder is written whole or not at all.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import textwrap
+import tomllib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from html import escape
+from pathlib import Path
+from typing import Any
+
+from sarco_models.config import ReleaseConfig
+from sarco_models.errors import ChainBroken, ConfigError, RunError
+from sarco_models.released import ABOUT, FROZEN, MANIFEST, MODEL, STUDY, sha256_of
+from server.leakage import LEAKAGE, Leakage, SiteLeakage, read_leakage
+from server.page import CSS
+from server.privacy_statement import PrivacyStatement, of_run
+from server.runs import Run
+from server.versions import versions
+from server.whole_files import write_json, write_text
+
+COPIED = (MODEL, FROZEN, STUDY, ABOUT, LEAKAGE)
+ATTACK = "attack.json"
+WAY_OUT = "train fewer rounds, with more regularisation or with [privacy], in another study"
+SYNTHETIC = "SYNTHETIC: trained on computer-made people; of no use for patients."
+README = """{title}
+{line}
+{mark}
+A model trained together by {sites} hospitals ({people} training participants) with SARCO-FL. RESEARCH SOFTWARE, NOT A
+MEDICAL DEVICE: it must not decide about a patient, alone or beside others. Nobody promises that it works for people of
+other hospitals, devices or reference standards than those that it was trained and tested on.
+
+How to load it (Python, SARCO-FL of the version in manifest.json):
+
+    from pathlib import Path
+    from sarco_models.cohort import everyone, open_cohort
+    from sarco_models.released import open_release
+
+    released = open_release(Path("this folder"))              # checks every file against manifest.json
+    people = everyone(open_cohort(Path("a site's folder"), released.study, Path("cache")))
+    probability = released.probabilities(people)              # one for each participant
+    called = probability >= released.threshold                # the threshold frozen before testing: {threshold}
+
+model.safetensors    what was trained        frozen.safetensors   what was not
+study.json           inputs, label, settings model.json           threshold, prevalence, scaling of the tables
+privacy.md, .html    what protected the participants, and what did not
+leakage.json         how well each hospital could tell its training participants from others by this model
+manifest.json        SHA-256 of every file, versions
+
+Probabilities speak of a prevalence of {prevalence:.3f}, that of the training participants{noised}.
+
+Privacy, in short:
+
+{privacy}
+"""
+
+
+@dataclass(frozen=True)
+class Gate:
+    """What a study asks of a model before it is handed out, and what hospitals measured."""
+
+    limits: ReleaseConfig
+    leakage: Leakage
+
+    def faults(self) -> Iterator[str]:
+        """Why the model may not be handed out; nothing where it may. A limit that is reached exactly is kept."""
+        probed = len(self.leakage.sites)
+        if probed < self.limits.min_probed_sites:
+            reasons = "".join(f"; {name}: {reason}" for name, reason in self.leakage.failures.items())
+            yield (
+                f"{probed} hospitals measured the leakage, release.min_probed_sites = {self.limits.min_probed_sites}"
+                f"{reasons}: ask them to allow the task Probe and the statistic leakage in site.toml, remove "
+                f"{LEAKAGE} and run the study's command again"
+            )
+        for name, found in self.leakage.sites.items():
+            yield from self._site_faults(name, found)
+
+    def _site_faults(self, name: str, found: SiteLeakage) -> Iterator[str]:
+        if found.auc > self.limits.max_membership_auc:
+            yield (
+                f"at {name} membership inference has an AUC of {found.auc:.3f} ({found.auc_low:.3f} to "
+                f"{found.auc_high:.3f}), release.max_membership_auc = {self.limits.max_membership_auc:g}: {WAY_OUT}"
+            )
+        if found.tpr > self.limits.max_membership_tpr:
+            yield (
+                f"at {name} {found.tpr:.3f} of the members ({found.tpr_low:.3f} to {found.tpr_high:.3f}) are found at "
+                f"{100 * found.fpr:.2g} % false positives, release.max_membership_tpr = "
+                f"{self.limits.max_membership_tpr:g}: {WAY_OUT}"
+            )
+
+    def words(self) -> Iterator[str]:
+        """What was measured, a line for each hospital: the limits of the intervals too, though the gate is not theirs.
+
+        With few people an interval reaches far; that it reaches over the gate is said, and does not refuse.
+        """
+        auc, tpr = self.limits.max_membership_auc, self.limits.max_membership_tpr
+        for name, s in self.leakage.sites.items():
+            unsure = s.auc_high > auc or s.tpr_high > tpr
+            area = f"{s.auc:.3f} (95 % {s.auc_low:.3f} to {s.auc_high:.3f}; gate {auc:g})"
+            found = f"{100 * s.tpr:.1f} % (95 % {100 * s.tpr_low:.1f} to {100 * s.tpr_high:.1f}; gate {100 * tpr:g})"
+            yield (
+                f"{name}: membership AUC {area}; of the members {found} are found at {100 * s.fpr:.2g} % false "
+                f"positives; {s.members} members, {s.others} others."
+                + " UPPER LIMIT ABOVE THE GATE: too few people to be sure."
+                * unsure
+            )
+        for name, reason in self.leakage.failures.items():
+            yield f"{name}: did not measure it ({reason})."
+
+
+@dataclass(frozen=True)
+class Release:
+    """A model that was handed out."""
+
+    folder: Path
+    statement: PrivacyStatement
+    gate: Gate
+
+
+def release(run: Run, out: Path, attack: Path | None = None) -> Release:
+    """Write the folder that a receiver gets.
+
+    Args:
+        run: complete, and probed by hospitals.
+        out: made; must not exist, or be empty.
+        attack: attack.json of ``sarco-lab attack`` on the same study, to be handed out with the model.
+
+    Raises:
+        RunError: something is missing or the gate is not passed (everything that keeps the model is listed), or ``out``
+            is in use; nothing is written.
+    """
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise RunError(f"{out}: is not empty: name a folder that does not exist yet, so that a release is one release")
+    statement, gate = _examined(run, attack)
+    partial = out.with_name(f".{out.name}.{os.getpid()}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    try:
+        _fill(partial, run, statement, gate, attack)
+        if out.exists():
+            out.rmdir()
+        partial.rename(out)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    return Release(out, statement, gate)
+
+
+def _examined(run: Run, attack: Path | None) -> tuple[PrivacyStatement, Gate]:
+    """The statement and the gate of a run that may be released."""
+    faults, statement, leakage = [], None, read_leakage(run.folder)
+    if run.released is None:
+        faults.append(
+            f"{run.folder}: has released no model by its rounds (model.json is absent): run the study to its end"
+        )
+    try:
+        statement = of_run(run, synthetic=is_synthetic(run))
+    except (RunError, ConfigError, ChainBroken) as error:
+        faults.append(f"there is no privacy statement: {error}")
+    if leakage is None:
+        faults.append(
+            f"{run.folder / LEAKAGE} is absent: no hospital has measured how much the model betrays of whom it was "
+            "trained on: run the study's command again; it asks them"
+        )
+    else:
+        faults += Gate(run.study.release, leakage).faults()
+    faults += _attack_faults(run, attack)
+    if faults or statement is None or leakage is None:
+        raise RunError("this model is not released:\n" + "\n".join(f"  - {fault}" for fault in faults))
+    return statement, Gate(run.study.release, leakage)
+
+
+def _attack_faults(run: Run, attack: Path | None) -> Iterator[str]:
+    """An attack of another study says nothing of this model; one of this study must pass the gate as well."""
+    if attack is None:
+        return
+    try:
+        rows = json.loads(attack.read_text(encoding="utf-8"))["rows"]
+        own = [row for row in rows if row["study"] == run.study.digest]
+        found = [(row["attack"], float(row["auc"]), float(row["tpr"])) for row in own]
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        yield f"{attack}: cannot be read ({error!r}): name the attack.json that sarco-lab attack wrote"
+        return
+    if not found:
+        yield f"{attack}: holds no attack on study {run.study.digest[:12]}: run sarco-lab attack on this run"
+    limits = run.study.release
+    for name, auc, tpr in found:
+        if auc > limits.max_membership_auc or tpr > limits.max_membership_tpr:
+            yield (
+                f"{attack}: attack {name} has an AUC of {auc:.3f} (release.max_membership_auc = "
+                f"{limits.max_membership_auc:g}) and finds {tpr:.3f} of the members at 1 % false positives "
+                f"(release.max_membership_tpr = {limits.max_membership_tpr:g}): {WAY_OUT}"
+            )
+
+
+def is_synthetic(run: Run) -> bool | None:
+    """Whether the run's people are computer-made, as far as folders within the coordinator's reach say so.
+
+    Those are, in a simulation, the hospitals beside the run; else the central cohort. Synthetic people among them make
+    it True; None where there is no folder to ask: real hospitals keep theirs.
+    """
+    folders = [
+        site.parent / tomllib.loads(site.read_text(encoding="utf-8"))["data"]
+        for site in sorted((run.folder / "sites").glob("*/site.toml"))
+    ]
+    if not folders and run.coordinator.central:
+        folders = [run.folder / run.coordinator.central]
+    said = [_says_synthetic(folder / "manifest.json") for folder in folders if folder.is_dir()]
+    return any(said) if said else None
+
+
+def _says_synthetic(manifest: Path) -> bool:
+    return manifest.is_file() and bool(json.loads(manifest.read_text(encoding="utf-8")).get("synthetic"))
+
+
+def _fill(folder: Path, run: Run, statement: PrivacyStatement, gate: Gate, attack: Path | None) -> None:
+    folder.mkdir(parents=True)
+    for name in COPIED:
+        shutil.copyfile(run.folder / name, folder / name)
+    if attack:
+        shutil.copyfile(attack, folder / ATTACK)
+    write_text(folder / "privacy.md", statement.to_markdown())
+    write_text(folder / "privacy.html", _page(statement))
+    write_text(folder / "README.txt", _readme(run, statement, gate))
+    files = {p.name: {"sha256": sha256_of(p), "bytes": p.stat().st_size} for p in sorted(folder.iterdir())}
+    about: dict[str, Any] = {
+        "format": 1,
+        "study": run.study.digest,
+        "title": run.study.title,
+        "synthetic": statement.synthetic,
+        "privacy": statement.to_dict()["guarantees"],
+        "leakage": list(gate.words()),
+        "trained_with": json.loads((run.folder / "run.json").read_text(encoding="utf-8"))["versions"],
+        "released_with": versions(),
+        "files": files,
+    }
+    write_json(folder / MANIFEST, about)
+    for path in folder.iterdir():
+        with path.open("rb") as file:
+            os.fsync(file.fileno())
+
+
+def _page(statement: PrivacyStatement) -> str:
+    """The statement as a page of its own."""
+    banner = (
+        f'<div class="banner"><b>SYNTHETIC</b> &nbsp; {escape(SYNTHETIC.partition(": ")[2])}</div>'
+        if statement.synthetic
+        else ""
+    )
+    return (
+        '<!doctype html><html lang="en"><head><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        f"<title>Privacy statement: {escape(statement.title)}</title><style>{CSS}</style></head><body>{banner}<main>"
+        f'<h1>Privacy statement</h1><p class="meta">{escape(statement.title)} · study '
+        f"<code>{statement.study}</code></p>{statement.to_html()}</main></body></html>"
+    )
+
+
+def _readme(run: Run, statement: PrivacyStatement, gate: Gate) -> str:
+    about = run.released or {}
+    return README.format(
+        title=statement.title,
+        line="=" * len(statement.title),
+        mark=f"\n{SYNTHETIC}\n" if statement.synthetic else "",
+        sites=len(statement.sites),
+        people=sum(s.training for s in statement.sites),
+        threshold=about["threshold"],
+        prevalence=about["prevalence"],
+        noised=" as their hospitals told it, with noise" if _noised(run) else "",
+        privacy="\n".join(textwrap.fill(words, 118) for words in (*statement.sentences, *gate.words())),
+    )
+
+
+def _noised(run: Run) -> bool:
+    """Whether the number of cases was told with noise."""
+    return run.study.privacy is not None and run.study.privacy.statistics != "exact"

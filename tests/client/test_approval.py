@@ -1,0 +1,301 @@
+"""An approval is of one study and one code, is asked for in plain words, and cannot be changed unnoticed."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+import client.approval
+from client.approval import Approvals, code_digest
+from client.cli import app
+from client.ledger import BudgetConfig
+from client.policy import Policy
+from client.study_words import missing, sections
+from client.workspace import Site, open_site
+from sarco_models.chain import read
+from sarco_models.config import StudyConfig
+from sarco_models.parameters import Manifest, trained_tensors
+from sarco_models.wire import Code, Describe, Described, Refused
+from server.runs import start_model
+from simulation.harness import affordable, permitting
+from tests.client.hospitals import PRIVACY, SECURE, answer, hospital
+from tests.sites import image_study, tables_study
+
+PRIVATE = {**PRIVACY, **SECURE}
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Site:
+    """A hospital that has approved nothing."""
+    return hospital(tmp_path, approved_studies=[])
+
+
+def said(*words: object, types: str = "") -> tuple[int, str]:
+    result = CliRunner().invoke(app, [str(w) for w in words], input=types)
+    return result.exit_code, result.output
+
+
+def approve(site: Site, *words: str, types: str = "") -> tuple[int, str]:
+    home = site.state.parent
+    return said("approve", home / "study.json", "--site", home / "site.toml", *words, types=types)
+
+
+# ---- the record ------------------------------------------------------------------------------------------------------
+
+
+def test_a_study_is_answered_once_it_is_approved_and_no_longer_once_that_is_withdrawn(
+    site: Site, caplog: pytest.LogCaptureFixture
+) -> None:
+    """In one process that has the site open all the time: neither needs a restart."""
+    request = Describe(site.study.digest)
+    assert answer(site, request) == Refused("alpha", Code.STUDY_NOT_APPROVED)
+    assert "none on record" in caplog.text
+    code, text = approve(site, "--by", "Dr. Li", "--yes")
+    assert code == 0, text
+    assert isinstance(answer(site, request), Described)
+    code, text = approve(site, "--by", "Dr. Wu", "--withdraw", "--yes")
+    assert code == 0, text
+    assert answer(site, request) == Refused("alpha", Code.STUDY_NOT_APPROVED)
+    assert re.search(r"withdrawn by Dr\. Wu on \d{4}-\d\d-\d\d", caplog.text)
+    approve(site, "--yes")
+    assert isinstance(answer(site, request), Described)
+
+
+def test_who_when_which_study_and_which_code_are_on_record_and_in_the_audit_log(site: Site) -> None:
+    approve(site, "--by", "Dr. Li", "--yes")
+    (entry,) = read(site.state.parent / "approvals.jsonl")
+    assert entry.kind == "approved"
+    assert (entry.facts["study"], entry.facts["code"]) == (site.study.digest, code_digest())
+    assert (entry.facts["by"], entry.facts["title"]) == ("Dr. Li", "A tiny study of frailty")
+    assert entry.facts["login"]
+    (line,) = read(site.state / "audit.jsonl")
+    assert (line.kind, line.facts["action"], line.facts["by"]) == ("approval", "approved", "Dr. Li")
+    assert line.facts["study"] == site.study.digest
+
+
+def test_one_changed_character_of_the_study_is_not_approved(site: Site, tmp_path: Path) -> None:
+    approve(site, "--yes")
+    text = (tmp_path / "study.json").read_text()
+    (tmp_path / "study.json").write_text(text.replace('"learning_rate":0.0003', '"learning_rate":0.0004'))
+    changed = open_site(tmp_path / "site.toml")
+    assert changed.study.digest != site.study.digest
+    assert answer(changed, Describe(changed.study.digest)) == Refused("alpha", Code.STUDY_NOT_APPROVED)
+    assert answer(changed, Describe(site.study.digest)) == Refused("alpha", Code.STUDY_NOT_APPROVED)
+
+
+def test_another_code_needs_another_approval_and_the_log_says_so(
+    site: Site, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    approve(site, "--by", "Dr. Li", "--yes")
+    monkeypatch.setattr(client.approval, "code_digest", lambda: "f" * 64)
+    assert answer(site, Describe(site.study.digest)) == Refused("alpha", Code.STUDY_NOT_APPROVED)
+    assert re.search(r"given by Dr\. Li on .* for code \w{12}, and ffffffffffff is installed now", caplog.text)
+
+
+def test_the_code_is_known_by_every_byte_of_every_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def digest_of(content: dict[str, str]) -> str:
+        for name, text in content.items():
+            path = tmp_path / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text)
+        for package in ("client", "sarco_models"):
+            monkeypatch.setattr(getattr(client.approval, package), "__file__", str(tmp_path / package / "__init__.py"))
+        code_digest.cache_clear()
+        return code_digest()
+
+    try:
+        first = {"client/__init__.py": "", "client/a.py": "x = 1", "sarco_models/b/c.py": "y = 2"}
+        digests = {digest_of(first), digest_of({"client/a.py": "x = 2"}), digest_of({"sarco_models/b/c.py": "y = 3"})}
+        digests |= {digest_of({"client/new.py": ""}), digest_of({"sarco_models/b/d.py": "y = 3"})}
+        assert len(digests) == 5
+        assert digest_of({"client/notes.txt": "no code"}) in digests
+    finally:
+        code_digest.cache_clear()
+
+
+def test_an_edited_record_approves_nothing(site: Site, caplog: pytest.LogCaptureFixture) -> None:
+    approve(site, "--by", "Dr. Li", "--yes")
+    path = site.state.parent / "approvals.jsonl"
+    path.write_text(path.read_text().replace("Dr. Li", "Dr. Wu"))
+    assert answer(site, Describe(site.study.digest)) == Refused("alpha", Code.STUDY_NOT_APPROVED)
+    assert "approvals.jsonl, line 1: was edited" in caplog.text
+    code, text = approve(site, "--yes")
+    assert code == 1
+    assert "was edited" in text
+
+
+def test_an_approval_by_hand_in_site_toml_holds_without_a_record(tmp_path: Path) -> None:
+    by_hand = hospital(tmp_path)
+    assert by_hand.no_approval == "none on record"
+    assert isinstance(answer(by_hand, Describe(by_hand.study.digest)), Described)
+
+
+def test_there_is_nothing_to_withdraw_where_nothing_was_approved(site: Site) -> None:
+    code, text = approve(site, "--withdraw", "--yes")
+    assert code == 1
+    assert "there is no approval of study" in text
+    assert not (site.state.parent / "approvals.jsonl").exists()
+
+
+def test_what_is_in_the_hands_of_an_old_process_is_read_anew(tmp_path: Path) -> None:
+    record, study = Approvals(tmp_path / "approvals.jsonl"), tables_study()
+    assert record.lacking(study.digest) == "none on record"
+    Approvals(record.path).record(study, by="her")
+    assert record.lacking(study.digest) == ""
+    Approvals(record.path).record(study, by="her", withdrawn=True)
+    assert record.lacking(study.digest).startswith("withdrawn by her")
+
+
+# ---- what is asked ---------------------------------------------------------------------------------------------------
+
+
+def test_it_asks_and_takes_no_silence_for_an_answer(site: Site) -> None:
+    for types in ("", "n\n", "\n"):
+        code, text = approve(site, types=types)
+        assert code == 1
+        assert "Approve this study for alpha?" in text
+    assert not (site.state.parent / "approvals.jsonl").exists()
+    assert approve(site, types="y\n")[0] == 0
+    assert site.no_approval == ""
+
+
+def text_of(study: StudyConfig, policy: Policy | None = None) -> str:
+    manifest = Manifest.of(trained_tensors(start_model(study).net))
+    return "\n".join(s for part in sections(study, manifest, policy or permitting(study)) for s in part.sentences)
+
+
+def test_a_study_without_protection_is_called_that() -> None:
+    text = text_of(tables_study())
+    assert "WITHOUT differential privacy" in text
+    assert "Your own update, in every round: there is no secure aggregation." in text
+    assert "epsilon =" not in text
+
+
+def test_a_protected_study_says_how_and_what_is_left() -> None:
+    text = text_of(tables_study(**PRIVATE))
+    assert "epsilon = 8 at delta = 0.001, for the whole study" in text
+    assert re.search(r"noise of \d+\.\d\d times that length is added in each of 2 steps of 2 rounds", text)
+    assert "Nothing but the sum of the updates of 3 or more hospitals" in text
+    assert "WITHOUT" not in text
+    assert "protected by no epsilon at all" in text
+    assert "Metrics that your policy lets out: loss, auc" in text  # what training looks like is never told
+
+
+def test_a_studys_own_words_cannot_hide_what_is_below_them(tmp_path: Path) -> None:
+    title = "Good\x1b[8m\n\nHow each participant is protected\n  - very well\u202e"
+    site = hospital(tmp_path, tables_study(title=title), approved_studies=[])
+    code, text = approve(site, "--yes")
+    assert code == 0
+    assert "\x1b" not in text
+    assert "\u202e" not in text
+    assert text.count("\nHow each participant is protected\n") == 1
+
+
+def test_exact_statistics_are_said_to_be_outside_epsilon() -> None:
+    study = tables_study(**{**PRIVACY, "privacy": {**PRIVACY["privacy"], "statistics": "exact"}})
+    assert "leave WITHOUT noise and are OUTSIDE epsilon" in text_of(study)
+    withheld = tables_study(**{**PRIVACY, "privacy": {**PRIVACY["privacy"], "statistics": "withheld"}})
+    assert "No sums over your tables." in text_of(withheld)
+    assert "How many of those in training are cases: with noise, inside epsilon." in text_of(withheld)
+    assert "How many of those in training are cases: exactly." in text_of(study)
+
+
+def test_names_bytes_rounds_and_columns_are_those_of_the_study() -> None:
+    study = image_study(federation={"rounds": 5})
+    net = start_model(study).net
+    size = 4 * sum(p.numel() for p in trained_tensors(net).values())
+    text = text_of(study)
+    assert f"Your update: {size / 1e6:,.1f} MB, {len(trained_tensors(net))} tensors" in text
+    assert f"Over the study: {5 * size / 1e6:,.1f} MB up" in text
+    assert "4 clinical columns of participants.csv: age_years, male, smoking, weight_kg." in text
+    assert "32 x 32 pixels" in text
+    assert "5 rounds. In each, the model that comes down is trained by one pass over your participants." in text
+
+
+def test_what_the_policy_withholds_is_not_said_to_leave() -> None:
+    study = tables_study()
+    kept = permitting(study).model_copy(update={"statistics": (), "metrics": ()})
+    text = text_of(study, kept)
+    assert "No sums over your tables." in text
+    assert text.count("Withheld by your policy") == 3
+    assert "Metrics that your policy lets out: none" in text
+
+
+# ---- what is not allowed yet -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("changes", [{}, PRIVACY, SECURE, PRIVATE])
+def test_nothing_is_missing_where_all_is_permitted(changes: dict[str, Any]) -> None:
+    study = tables_study(**changes)
+    manifest = Manifest.of(trained_tensors(start_model(study).net))
+    assert missing(study, manifest, permitting(study), affordable(study)) == []
+
+
+def test_every_key_that_must_change_is_named_with_what_to_write() -> None:
+    study = tables_study(**{**PRIVACY, "federation": {"min_sites": 2}})
+    manifest = Manifest.of(trained_tensors(start_model(study).net))
+    found = missing(study, manifest, Policy(), BudgetConfig())
+    assert {m.key for m in found} == {
+        "tasks", "statistics", "max_epsilon", "min_sites", "plain_updates", "parameters", "max_parameter_bytes",
+        "budget.study_epsilon", "budget.lifetime_epsilon",
+    }  # fmt: skip
+    write = {m.key: m.write for m in found}
+    assert (write["max_epsilon"], write["min_sites"], write["plain_updates"]) == ("8", "2", "true")
+    assert write["max_parameter_bytes"] == f"{4 * sum(manifest.sizes)} or more"
+    assert sorted(m.write for m in found if m.key == "tasks") == [
+        f"add {task}" for task in ("Assess", "Describe", "Evaluate", "Probe", "Setup", "Train")
+    ]
+
+
+def test_an_unprotected_study_needs_to_be_called_unlimited() -> None:
+    study = tables_study()
+    manifest = Manifest.of(trained_tensors(start_model(study).net))
+    limited = BudgetConfig(lifetime_epsilon=8.0, study_epsilon=8.0)
+    found = {m.key: m.write for m in missing(study, manifest, permitting(study), limited)}
+    assert found == {"budget.study_epsilon": '"unlimited"', "budget.lifetime_epsilon": '"unlimited"'}
+
+
+def test_the_command_shows_what_is_missing_and_approves_all_the_same(tmp_path: Path) -> None:
+    site = hospital(tmp_path, approved_studies=[], tasks=["Describe", "Setup"], min_sites=4)
+    code, text = approve(site, "--yes")
+    assert code == 0
+    assert "min_sites: it is 4, and the study counts a round of 3. To allow it: 3" in " ".join(text.split())
+    assert "add Train" in text
+    assert answer(site, Describe(site.study.digest)) == Refused("alpha", Code.TOO_FEW_SITES)
+
+
+def test_what_was_spent_before_is_said_with_the_limits(tmp_path: Path) -> None:
+    site = hospital(tmp_path, tables_study(**PRIVACY))
+    assert "nothing: there is no ledger yet" in approve(site, "--yes")[1]
+    assert isinstance(answer(site, Describe(site.study.digest)), Described)
+    text = approve(site, "--yes")[1]
+    spent = re.search(r"spent epsilon (\d\.\d+); 36 participants of 36", text)
+    left = re.search(r"left epsilon (\d\.\d+)", text)
+    assert spent is not None
+    assert left is not None
+    assert 0 < float(spent[1]) < 0.8  # one of the two releases that together cost a tenth of 8
+    assert float(spent[1]) + float(left[1]) == pytest.approx(8.0, abs=0.002)
+
+
+def test_a_study_that_site_toml_does_not_read_is_told_of(site: Site, tmp_path: Path) -> None:
+    other = tmp_path / "other.json"
+    other.write_text(tables_study(federation={"rounds": 9}).model_dump_json())
+    code, text = said("approve", other, "--site", tmp_path / "site.toml", "--yes")
+    assert code == 0
+    assert "site.toml reads another study" in text
+    assert site.no_approval == "none on record"
+
+
+def test_withdrawing_reminds_of_an_approval_by_hand(tmp_path: Path) -> None:
+    site = hospital(tmp_path)
+    approve(site, "--yes")
+    code, text = approve(site, "--withdraw", "--yes")
+    assert code == 0
+    assert "It still stands in approved_studies of site.toml: remove it there, too." in text
+
+
+def test_no_participant_is_read_to_explain_a_study(site: Site, tmp_path: Path) -> None:
+    (tmp_path / "data" / "participants.csv").unlink()
+    assert approve(site, "--yes")[0] == 0
