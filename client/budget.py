@@ -46,7 +46,8 @@ def told(
     said = acknowledged(site, by or getpass.getuser()) if new else []
     if not (path.exists() or path.with_suffix(".key").exists() or heads):
         nothing = f"{config.name}: nothing was ever spent here: there is no ledger yet ({path})"
-        return [*said, nothing, *(f"{label:8}{words}" for label, words in limits(config.budget))]
+        empty = [f"not written: {target}: nothing was spent yet" for target in (plot, html) if target]
+        return [*said, nothing, *(f"{label:8}{words}" for label, words in limits(config.budget)), *empty]
     ledger = Ledger.open(path, heads)
     try:
         ledger.verify()

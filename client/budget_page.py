@@ -130,7 +130,7 @@ def page(found: Summary) -> str:
         found=found,
         css=Markup(CSS + _CSS),  # noqa: S704 - our own constants
         spent=f"{spent_words(found.epsilon)}{of}" if found.people else "nothing was spent",
-        kind="errors" if math.isinf(found.epsilon) else "may-join",
+        kind=_kind(found),
         said=figures(found),
         spent_words=spent_words,
         not_covered=NOT_COVERED,
@@ -138,7 +138,20 @@ def page(found: Summary) -> str:
     )
 
 
+def _kind(found: Summary) -> str:
+    """Red where no epsilon holds, amber where so little is left that no study fits, else green."""
+    if math.isinf(found.epsilon):
+        return "errors"
+    limit = found.budget.lifetime
+    little = math.isfinite(limit) and limit - found.epsilon <= _LITTLE * limit
+    return "little-left" if little else "may-join"
+
+
+_LITTLE = 0.05
+"""Of the lifetime limit: what is left below this is hardly a study."""
+
 _CSS = """
+.little-left { background: #fdf8ee; border-color: var(--warning); } .little-left .large { color: var(--warning); }
 figure { margin: 1.6rem 0; } figure img { width: 100%; height: auto; }
 table { border-collapse: collapse; width: 100%; font-size: .92rem; margin: 1rem 0; }
 th, td { text-align: left; vertical-align: top; padding: .45rem .7rem .45rem 0; border-bottom: 1px solid var(--rule); }

@@ -11,6 +11,7 @@ from sarco_models.uncovered import odds
 NOT_COVERED = (
     "That this hospital takes part, how many participants it has and trains on, and its numbers of images: exact.",
     "Validation and test participants: metrics of them are sent as they are, where the policy lets them out.",
+    "The leakage probe of a released model: two numbers on people who were trained on, without noise, once in a study.",
     "What is true of people like a participant. A model may learn that weak legs go with age; epsilon limits what it "
     "learns from one person's having been there.",
     "Several people at once: of a group of k relatives or twins, the bound is k times as weak.",

@@ -237,7 +237,7 @@ def preview(
     try:
         with _bar("images") as told:
             found = look(study, site, image=image, progress=told)
-        _write(out, page(found))
+        _write(out, page(found), rights=0o600)
     except SarcoError as error:
         _refused(error)
         raise typer.Exit(1) from None
@@ -276,12 +276,15 @@ def _bar(noun: str) -> "Iterator[Told]":
         yield lambda done, total: bar.update(task, completed=done, total=total)
 
 
-def _write(path: Path, text: str) -> None:
-    """Whole or not at all."""
+def _write(path: Path, text: str, rights: int = 0o666) -> None:
+    """Whole or not at all; ``rights`` are less what the account's umask takes."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         partial = path.with_name(path.name + ".part")
-        partial.write_text(text, encoding="utf-8")
+        partial.unlink(missing_ok=True)  # left by a crash, perhaps with other rights
+        descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, rights)
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            file.write(text)
         partial.replace(path)
     except OSError as error:
         raise ConfigError(f"{path}: {error.strerror}; name a file in a folder that you may write to") from None

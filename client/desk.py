@@ -12,9 +12,10 @@ from client.audit import COLUMNS, Audit, Verified, broken, disagreement, rows, v
 from client.audit import FILE as AUDIT
 from client.budget_figures import summary
 from client.budget_words import figures
+from client.identity import by_name
 from client.ledger import FILE as LEDGER
 from client.ledger import Ledger
-from client.study_words import missing, sections
+from client.study_words import missing, own_epsilon, sections
 from client.workspace import SiteConfig
 from sarco_models.chain import Entry, read
 from sarco_models.config import StudyConfig, load_config, load_study
@@ -57,12 +58,25 @@ class Approving:
             for sentence in section.sentences:
                 yield _item(sentence)
         yield "\nWhat site.toml does not allow of it ([policy], [budget])"
-        needs = missing(self.study, self.manifest, self.config.policy, self.config.budget)
+        names = {self.config.name, *by_name(self.config.peers)}
+        needs = missing(self.study, self.manifest, self.config.policy, self.config.budget, names)
         for need in needs:
             yield _item(f"{need.key}: {need.why}. To allow it: {need.write}")
-        yield (
-            "  - nothing: it would run here as it is" if not needs else "  What is not allowed is refused or left out."
+        if not needs:
+            yield "  - nothing: all of it is allowed"
+        if self.study.privacy:
+            cost, own = own_epsilon(self.study, self.config.budget), self.config.budget
+            yield _item(
+                f"at your own delta {own.delta:g}: epsilon {cost:.2f} ({own.accountant}), for the whole study; your "
+                "limits are held against this number"
+            )
+        least = max(self.config.policy.min_training_participants, self.study.federation.min_participants)
+        yield _item(
+            f"not looked at here: whether you have {least} training participants (min_training_participants), and what "
+            "is left of your budget for them. No data are read; sarco-site preview does both"
         )
+        if needs:
+            yield "  What is not allowed is refused or left out."
         yield "\nWhat was spent before"
         for sentence in self._spent():
             yield _item(sentence)
@@ -128,6 +142,9 @@ def verified(site: Path, heads: Path | None) -> Iterator[str]:
     """
     config = load_config(site, SiteConfig)
     path = site.parent / config.state / AUDIT
+    if heads is None and _nothing_yet(path):
+        yield f"nothing was asked here yet: there is no audit log ({path}), and no ledger"
+        return
     try:
         found = verify(path)
     except ChainBroken as error:
@@ -162,6 +179,12 @@ def _heads_found(found: Verified, name: str) -> Iterator[str]:
         yield f"and {len(found.unknown) - _SHOWN} more answers without a head"
 
 
+def _nothing_yet(log: Path) -> bool:
+    """Neither a log, nor a ledger or its key: with one of them there, a log that is absent was taken away."""
+    ledger = log.with_name(LEDGER)
+    return not (log.exists() or ledger.exists() or ledger.with_suffix(".key").exists())
+
+
 def _ledger_rows(path: Path, heads: list[str]) -> int:
     """Check the ledger, and that every spend which the audit log has seen is in it; returns its rows."""
     ledger = Ledger.open(path, heads)
@@ -175,10 +198,14 @@ def shown(site: Path, last: int) -> Iterator[str]:
     """The last entries of the log as a table.
 
     Raises:
-        ChainBroken: the log is absent, or was tampered with.
+        ChainBroken: the log is absent and a ledger is there, or it was tampered with.
     """
     config = load_config(site, SiteConfig)
-    table = [COLUMNS, *rows(read(site.parent / config.state / AUDIT)[-last:])]
+    path = site.parent / config.state / AUDIT
+    if _nothing_yet(path):
+        yield f"nothing was asked here yet: there is no audit log ({path}), and no ledger"
+        return
+    table = [COLUMNS, *rows(read(path)[-last:])]
     widths = [max(len(row[k]) for row in table) for k in range(len(COLUMNS))]
     for row in table:
         cells = zip(row, widths, COLUMNS, strict=True)

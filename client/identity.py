@@ -26,6 +26,13 @@ FILE = "identity.pem"
 _GROUP_AND_OTHERS = 0o077
 
 
+TEST_VECTORS = (
+    "d75a980182b10ab7d54bfed3c964073a0ee172f3daa62325af021a68f707511a",
+    "3d4017c3e843895a92b70aa74d1b7ebc9c982ccf2ec4968cc0cd55f12af4660c",
+)
+"""Public keys of the first two test vectors of RFC 8032 (7.1): everybody can read their secret halves there."""
+
+
 class Peer(Config):
     """A hospital that this one trains with: a table ``[[peers]]`` of site.toml."""
 
@@ -37,10 +44,17 @@ def by_name(peers: Iterable[Peer]) -> dict[str, str]:
     """Public key of each enrolled hospital.
 
     Raises:
-        ConfigError: a name or a key comes twice; one hospital could then count as two.
+        ConfigError: a name or a key comes twice: one hospital could then count as two; or a key is a published one,
+            of which anybody has the secret half.
     """
     found: dict[str, str] = {}
     for k, peer in enumerate(peers):
+        if peer.key in TEST_VECTORS:
+            raise ConfigError(
+                f"site.toml, [[peers]] number {k + 1}, {peer.name}: key {peer.key[:8]}... is a published test vector, "
+                "of which anybody has the secret half: remove the table, or put in the line that sarco-site key shows "
+                "at that hospital"
+            )
         if peer.name in found or peer.key in found.values():
             raise ConfigError(
                 f"site.toml, [[peers]] number {k + 1}, {peer.name}: its name or its key is another peer's too: each "

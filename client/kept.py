@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 
+from client.once import settle
 from sarco_models.errors import ProtocolError
 from sarco_models.messages import Reply, Request, Train
 from sarco_models.payload import digest_of
@@ -44,8 +45,11 @@ class Kept:
             file.flush()
             os.fsync(file.fileno())
         partial.rename(path)
+        settle(self._state)
         if isinstance(request, Train):
-            trained = sorted(self._state.glob("kept-train-*.bin"), key=lambda kept: kept.stat().st_mtime_ns)
+            trained = sorted(
+                self._state.glob(f"kept-train-{request.study[:16]}-*.bin"), key=lambda kept: kept.stat().st_mtime_ns
+            )
             for older in trained[:-_ROUNDS]:
                 older.unlink(missing_ok=True)
 
@@ -53,4 +57,4 @@ class Kept:
         """Masks are made anew for each attempt; the update under them is that of the request without them."""
         asked = replace(request, masking=None) if isinstance(request, Train) else request
         name = type(request).__name__.lower()
-        return self._state / f"kept-{name}-{digest_of(asked)[:32]}-{self._people[:16]}.bin"
+        return self._state / f"kept-{name}-{request.study[:16]}-{digest_of(asked)[:32]}-{self._people[:16]}.bin"

@@ -91,6 +91,8 @@ def check(request: Request, policy: Policy, study: StudyConfig, no_approval: str
         _check_masking(request.masking, policy, study)
     if isinstance(request, Keys | Reveal) and not study.federation.secure_aggregation:
         raise Refusal(Code.BAD_REQUEST, f"{task}, and the study has no secure aggregation")
+    if isinstance(request, Evaluate | Assess) and not 0 < request.prevalence < 1:
+        raise Refusal(Code.BAD_REQUEST, f"a prevalence of {request.prevalence}; it is above 0 and below 1")
     if isinstance(request, Assess):
         _check_assessment(request, policy)
     if isinstance(request, Probe) and "leakage" not in policy.statistics:
@@ -125,6 +127,9 @@ def study_violations(policy: Policy, study: StudyConfig) -> list[tuple[Code, str
                 "is false, and the study trains without differential privacy",
             )
         )
+    if private is not None and private.statistics == "exact" and not policy.unprotected_training:
+        words = 'is false, and privacy.statistics = "exact" lets sums leave without noise'
+        found.append((Code.NOT_PRIVATE_ENOUGH, "unprotected_training", words))
     if private is not None and private.epsilon > policy.max_epsilon:
         words = f"is {policy.max_epsilon:g}, and the study spends epsilon = {private.epsilon:g}"
         found.append((Code.NOT_PRIVATE_ENOUGH, "max_epsilon", words))
@@ -203,7 +208,8 @@ def check_people(*, training: int, positive: int, policy: Policy, study: StudyCo
             Code.TOO_FEW_PARTICIPANTS,
             f"{training} training participants; at least {limit} are needed (min_training_participants)",
         )
-    if positive in (0, training):
+    # With privacy a refusal would tell, exactly and for nothing, whether a hospital's only case is in training.
+    if study.privacy is None and positive in (0, training):
         raise Refusal(Code.ONE_CLASS_ONLY, "all training participants have the same label; both classes are needed")
     if study.privacy is not None and study.privacy.delta * training >= 1:
         raise Refusal(

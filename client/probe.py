@@ -4,24 +4,29 @@ The hospital scores its own training and test participants with the released mod
 and the share of members found at few false positives, and the two numbers of people. No score of a person leaves.
 
 The two numbers are computed from the participants themselves and carry no noise: with differential privacy they are
-outside epsilon, as every metric of an evaluation is. Of two cohorts that differ by one person they differ a little. So
-they are given for one model in a study, never for a second one, and of ``min_cell`` people of each kind at least.
+outside epsilon, and unlike an assessment they are of people who were trained on. A coordinator that sends a model made
+for the purpose, which treats one person unlike all others, could read from an exact number whether that person was in
+training. So they are given for one model in a study, never for a second, of ``min_cell`` people of each kind at least,
+and in a private study in steps of a twentieth, which one person of twenty or more does not move from chance. That is
+a hindrance and no proof: who wants none of it leaves ``"leakage"`` out of ``statistics``.
 """
 
-import contextlib
-import json
-import os
 from pathlib import Path
 
 import numpy as np
 
+from client.once import first_asked
 from client.policy import Refusal
+from client.spending import charge_unprotected
 from client.workspace import Site
 from sarco_models.cohort import People
 from sarco_models.disclosure import small
 from sarco_models.membership import Confidence, area, confidence, members_found
 from sarco_models.training import Reader, predict
 from sarco_models.wire import Code, Probe, Probed
+
+STEPS = 20
+"""In a private study both numbers are told in steps of one divided by this."""
 
 LEAST = 2
 """People of each kind that an interval needs; ``min_cell`` may ask for more."""
@@ -48,31 +53,21 @@ def probe(site: Site, request: Probe) -> Probed:
         raise Refusal(Code.SETUP_NEEDED, f"setup {request.setup[:12]} was never sent to this site")
     if not first_probe(site.state, request):
         raise Refusal(Code.ALREADY_ASSESSED, "another model of this study was probed here before (state/probed-*)")
+    charge_unprotected(site, request)
     site.receive(request)
     inside, outside = (_confidence(site, reader, people) for people in (members, others))
     found, _ = members_found(inside, outside)
     found = _shown(found, len(members), site.policy.min_cell)
-    return Probed(site.name, len(members), len(others), area(inside, outside), found / len(members))
+    auc, tpr = area(inside, outside), found / len(members)
+    if site.study.privacy:
+        auc, tpr = (round(value * STEPS) / STEPS for value in (auc, tpr))
+    return Probed(site.name, len(members), len(others), auc, tpr)
 
 
 def first_probe(state: Path, request: Probe) -> bool:
-    """Whether this is the first probe of the study here, or the same one again, as after a crash.
-
-    The note is on the disk before anything is computed, whole, and never written over: of two processes that are asked
-    at once, one is first.
-    """
-    words = json.dumps([request.setup, request.round, request.parameters.digest])
-    path = state / f"probed-{request.study}.txt"
-    if not path.is_file():
-        partial = state / f"probed-{os.getpid()}.partial"
-        with partial.open("w", encoding="utf-8") as file:
-            file.write(words)
-            file.flush()
-            os.fsync(file.fileno())
-        with contextlib.suppress(FileExistsError):  # another process was first; what it has noted counts
-            path.hardlink_to(partial)
-        partial.unlink()
-    return path.read_text(encoding="utf-8") == words
+    """Whether this is the first probe of the study here, or the same one again, as after a crash."""
+    about: list[object] = [request.setup, request.round, request.parameters.digest]
+    return first_asked(state, "probed", request.study, about)
 
 
 def _confidence(site: Site, reader: Reader, people: People) -> Confidence:

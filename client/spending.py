@@ -4,7 +4,7 @@ import hashlib
 import math
 
 from client.workspace import Site
-from sarco_models.accounting import Spend
+from sarco_models.accounting import UNPROTECTED, Spend
 from sarco_models.wire import Request
 
 
@@ -22,6 +22,15 @@ def charge(site: Site, request: Request, spend: Spend) -> None:
         promise=site.study.privacy,
     )
     site.audit.spent(request, charged.head)
+
+
+def charge_unprotected(site: Site, request: Request) -> None:
+    """Charge exact sums or scores of training participants, where the study has no privacy.
+
+    What a private study leaves outside its epsilon is said beside it, and permitted by the policy.
+    """
+    if site.study.privacy is None:
+        charge(site, request, UNPROTECTED)
 
 
 def fingerprint(site: Site) -> str:

@@ -7,12 +7,13 @@ participant's data are read.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
+from client.budget_figures import counted
 from client.ledger import BudgetConfig
 from client.policy import BYTES_PER_NUMBER, FEWEST_MASKED, Policy, Refusal, check_parameters, study_violations
-from sarco_models.accounting import plan
+from sarco_models.accounting import epsilon, plan
 from sarco_models.config import StudyConfig
 from sarco_models.parameters import Manifest
 from sarco_models.uncovered import odds, uncovered
@@ -35,7 +36,7 @@ class Missing:
     """One thing that a study asks for and the hospital's policy does not allow.
 
     Attributes:
-        key: of site.toml, below [policy], or ``budget.`` and one below [budget].
+        key: of site.toml, below [policy], ``budget.`` and one below [budget], or ``[[peers]]``.
         write: what the key would have to say.
         why: what the study asks for.
     """
@@ -68,18 +69,27 @@ def sections(study: StudyConfig, manifest: Manifest, policy: Policy) -> list[Sec
 
 
 def missing(
-    study: StudyConfig, manifest: Manifest, policy: Policy, budget: BudgetConfig | None = None
+    study: StudyConfig,
+    manifest: Manifest,
+    policy: Policy,
+    budget: BudgetConfig | None = None,
+    names: Collection[str] | None = None,
 ) -> list[Missing]:
     """What site.toml would have to allow for this study to run here whole, key by key; empty where it does.
 
     What is not allowed is refused, or left out of the answers. ``approved_studies`` is not among it: that is what
     ``sarco-site approve`` records.
+
+    Args:
+        study: as the coordinator has written it.
+        manifest: of what its rounds carry.
+        policy: of the hospital.
+        budget: of the hospital; without it no limit of privacy is looked at but the policy's.
+        names: of the hospitals with a line in [[peers]], and this one's own; without them no peer is looked for.
     """
-    masked = study.federation.secure_aggregation
-    tasks = ["Describe", "Setup", "Train", "Evaluate", "Assess", "Probe", *(("Keys", "Reveal") if masked else ())]
     found = [
         Missing("tasks", f"add {task}", f"the coordinator asks for {_TASKS[task]}")
-        for task in tasks
+        for task in asked_for(study)
         if task not in policy.tasks
     ]
     for statistic, words in _STATISTICS.items():
@@ -87,12 +97,26 @@ def missing(
             found.append(Missing("statistics", f"add {statistic}", words))
     needs = {
         "unprotected_training": "true",
-        "max_epsilon": f"{study.privacy.epsilon:g}" if study.privacy else "",
         "min_sites": str(study.federation.min_sites),
         "plain_updates": "true",
     }
-    found += [Missing(key, needs[key], f"it {words}") for _code, key, words in study_violations(policy, study)]
-    return [*found, *_missing_parameters(manifest, policy), *(_missing_budget(study, budget) if budget else ())]
+    broken = [(key, words) for _code, key, words in study_violations(policy, study) if key != "max_epsilon"]
+    found += [Missing(key, needs[key], f"it {words}") for key, words in dict(broken).items()]
+    found += _missing_parameters(manifest, policy)
+    found += _missing_epsilon(study, policy, budget)
+    return [*found, *(() if names is None else _missing_peers(study, names))]
+
+
+def asked_for(study: StudyConfig) -> tuple[str, ...]:
+    """The requests of a run, by name. Nobody assesses a model that no threshold is frozen for."""
+    assess = () if _withheld(study) else ("Assess",)
+    masked = ("Keys", "Reveal") if study.federation.secure_aggregation else ()
+    return ("Describe", "Setup", "Train", "Evaluate", *assess, "Probe", *masked)
+
+
+def own_epsilon(study: StudyConfig, budget: BudgetConfig) -> float:
+    """What the whole study costs as the hospital's own ledger counts; infinite without privacy."""
+    return epsilon(plan(study).spends(), budget.delta, budget.accountant) if study.privacy else math.inf
 
 
 _TASKS = {
@@ -113,11 +137,14 @@ _STATISTICS = {
 }
 
 
+def _withheld(study: StudyConfig) -> bool:
+    return study.privacy is not None and study.privacy.statistics == "withheld"
+
+
 def _asks_for(study: StudyConfig, statistic: str) -> bool:
-    withheld = study.privacy is not None and study.privacy.statistics == "withheld"
     if statistic == "sums":
-        return bool(study.inputs) and not withheld
-    return not withheld if statistic == "histogram" else True
+        return bool(study.inputs) and not _withheld(study)
+    return statistic == "leakage" or not _withheld(study)
 
 
 def _missing_parameters(manifest: Manifest, policy: Policy) -> Iterator[Missing]:
@@ -129,13 +156,37 @@ def _missing_parameters(manifest: Manifest, policy: Policy) -> Iterator[Missing]
         yield Missing("max_parameter_bytes", f"{_size(manifest)} or more", f"an update has {_size(manifest):,} bytes")
 
 
-def _missing_budget(study: StudyConfig, budget: BudgetConfig) -> Iterator[Missing]:
+def _missing_epsilon(study: StudyConfig, policy: Policy, budget: BudgetConfig | None) -> Iterator[Missing]:
     """What is left of the lifetime limit only the ledger knows: sarco-site budget."""
-    cost = study.privacy.epsilon if study.privacy else math.inf
-    words = f"it costs epsilon = {cost:g}" if study.privacy else "without noise no epsilon is large enough"
-    for key, limit in (("study_epsilon", budget.one_study), ("lifetime_epsilon", budget.lifetime)):
-        if limit < cost:
-            yield Missing(f"budget.{key}", f"{cost:g} or more" if study.privacy else '"unlimited"', words)
+    if study.privacy is None:
+        own = {"study_epsilon": budget.one_study, "lifetime_epsilon": budget.lifetime} if budget else {}
+        for key, limit in own.items():
+            if math.isfinite(limit):
+                yield Missing(f"budget.{key}", '"unlimited"', "without noise no epsilon is large enough")
+        return
+    promised = study.privacy.epsilon
+    cost = own_epsilon(study, budget) if budget else promised
+    words = f"the study spends epsilon = {promised:g} at its delta {study.privacy.delta:g}"
+    if budget:
+        words += f"; at your own delta {budget.delta:g}: epsilon {cost:.2f} (budget.delta, budget.accountant)"
+    limits = [("max_epsilon", policy.max_epsilon, max(promised, cost))]
+    if budget:
+        limits += [("budget.study_epsilon", budget.one_study, cost), ("budget.lifetime_epsilon", budget.lifetime, cost)]
+    for key, limit, needed in limits:
+        if limit < needed:
+            yield Missing(key, f"{math.ceil(100 * needed - 1e-9) / 100:g} or more", f"it is {limit:g}, and {words}")
+
+
+def _missing_peers(study: StudyConfig, names: Collection[str]) -> Iterator[Missing]:
+    """Under masks a hospital answers for hospitals whose keys it knows only; fewer than three hide nothing."""
+    least = max(FEWEST_MASKED, study.federation.min_sites)
+    if study.federation.secure_aggregation and len(names) < least:
+        yield Missing(
+            "[[peers]]",
+            "a line for each hospital that takes part, as sarco-site key shows it there",
+            f"the study has secure aggregation, of {least} hospitals or more, and you know the keys of "
+            f"{len(names)}, your own included ({', '.join(sorted(names))})",
+        )
 
 
 def _size(manifest: Manifest) -> int:
@@ -174,11 +225,15 @@ def _inputs(study: StudyConfig) -> Iterator[str]:
 def _work(study: StudyConfig, manifest: Manifest) -> Iterator[str]:
     cfg, rounds = study.training, study.federation.rounds
     passes = "one pass" if cfg.local_epochs == 1 else f"{cfg.local_epochs} passes"
-    amount = f"{cfg.local_steps} steps" if cfg.local_steps else f"{passes} over your participants"
-    yield f"{rounds} rounds. In each, the model that comes down is trained by {amount}."
+    amount = counted(cfg.local_steps, "step") if cfg.local_steps else f"{passes} over your participants"
+    yield f"{counted(rounds, 'round')}. In each, the model that comes down is trained by {amount}."
     if study.uses_images:
-        layers = {"all": "all layers", "last_stage": "the last stage and the head", "head": "the head alone"}
-        yield f"Image network {study.model.backbone}: {layers[study.model.trainable]} are trained."
+        layers = {
+            "all": "all layers are trained",
+            "last_stage": "the last stage and the head are trained",
+            "head": "the head alone is trained",
+        }
+        yield f"Image network {study.model.backbone}: {layers[study.model.trainable]}."
     yield f"Trained are {sum(manifest.sizes):,} numbers in {len(manifest.names)} tensors. It runs on this machine only."
 
 
@@ -218,12 +273,27 @@ def _after(study: StudyConfig, policy: Policy) -> Iterator[str]:
     words = {
         "histogram": f"A score histogram of your training participants, no count of 1 to {policy.min_cell - 1} people.",
         "assessment": "Once: AUC, calls at the threshold and a merged histogram of your test participants.",
-        "leakage": "Once, in two numbers: how well the model tells your training from your test participants.",
+        "leakage": _probe(study),
     }
+    metrics = [name for name in ("loss", "auc") if name in policy.metrics]
+    yield (
+        f"Metrics of your validation participants: {', '.join(metrics) or 'none'}. This evaluation is of one model in "
+        "a study, never of a second: two would tell who is between."
+    )
+    if _withheld(study):
+        yield 'No histogram, so there is no threshold and no assessment: the study says statistics = "withheld".'
     for statistic, sentence in words.items():
         if not _asks_for(study, statistic):
             continue
         yield sentence if statistic in policy.statistics else f"Withheld by your policy: {statistic}."
+
+
+def _probe(study: StudyConfig) -> str:
+    """The one exact answer about single training participants that a private study has."""
+    words = "Once, in two numbers: how well the model tells your training from your test participants"
+    if study.privacy is None:
+        return f"{words}."
+    return f"{words}, in steps of 0.05. It is of people who were trained on, has no noise and is OUTSIDE epsilon."
 
 
 def _privacy(study: StudyConfig) -> Iterator[str]:
@@ -231,8 +301,13 @@ def _privacy(study: StudyConfig) -> Iterator[str]:
     if cfg is None:
         yield "They are not. The model is trained WITHOUT differential privacy: it may betray who was trained on."
         yield "Privacy then rests on your trust in the coordinator and in whoever receives the model."
+        yield (
+            "Your ledger counts each answer about your training participants (sums, training, scores, probe) as "
+            "unprotected, for good: a budget that is a number refuses it, and every later study on them."
+        )
         return
     noise = plan(study)
+    steps = "the one step" if noise.training.steps == 1 else f"each of {noise.training.steps} steps"
     yield (
         f"Differential privacy of each participant with all their images and values: epsilon = {cfg.epsilon:g} at "
         f"delta = {cfg.delta:g}, for the whole study (accountant {cfg.accountant})."
@@ -240,12 +315,13 @@ def _privacy(study: StudyConfig) -> Iterator[str]:
     yield odds(cfg.epsilon, cfg.delta)
     yield (
         f"A participant's gradient is cut to a length of {cfg.max_grad_norm:g}, and noise of "
-        f"{noise.training.noise_multiplier:.2f} times that length is added in each of {noise.training.steps} steps of "
-        f"{noise.rounds} rounds; a participant is in a step with a chance of {cfg.sample_rate:g}."
+        f"{noise.training.noise_multiplier:.2f} times that length is added in {steps} of "
+        f"{counted(noise.rounds, 'round')}; a participant is in a step with a chance of {cfg.sample_rate:g}."
     )
     words = {
         "private": "Sums and score histogram get noise, too, and are inside epsilon.",
-        "withheld": "Sums and score histogram stay here; the number of cases gets noise and is inside epsilon.",
+        "withheld": "Sums and score histogram stay here; the number of cases gets noise and is inside epsilon. Tables "
+        "are scaled by the study's ranges.",
         "exact": "Sums and score histogram leave WITHOUT noise and are OUTSIDE epsilon.",
     }
     yield words[cfg.statistics]
@@ -265,5 +341,6 @@ def _release(study: StudyConfig) -> Iterator[str]:
     gate = study.release
     yield (
         f"At {gate.min_probed_sites} or more hospitals membership inference must have been measured: AUC at most "
-        f"{gate.max_membership_auc:g}, at most {gate.max_membership_tpr:.0%} of members found at 1 % false positives."
+        f"{gate.max_membership_auc:g}, at most {gate.max_membership_tpr:.0%} of members found at 1 % false positives. "
+        "With few people the limit is wider by the false positives it takes."
     )

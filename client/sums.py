@@ -5,13 +5,16 @@ noise, which are charged like a round and drawn once, so that asking again bring
 """
 
 import logging
+from dataclasses import replace
 from typing import Literal
 
 import numpy as np
 
 from client.kept import Kept
+from client.once import first_asked
+from client.policy import Refusal
 from client.scoring import allowed, probability_of, reader_of, validation_metrics
-from client.spending import charge, fingerprint
+from client.spending import charge, charge_unprotected, fingerprint
 from client.workspace import Site
 from sarco_models.accounting import Spend, plan
 from sarco_models.errors import UndefinedMetric
@@ -19,7 +22,7 @@ from sarco_models.histograms import MergedHistogram, ScoreHistogram
 from sarco_models.private_statistics import private_description, private_histogram
 from sarco_models.schema import design_columns
 from sarco_models.summaries import Moments
-from sarco_models.wire import Describe, Described, Evaluate, Evaluated
+from sarco_models.wire import Code, Describe, Described, Evaluate, Evaluated
 
 log = logging.getLogger(__name__)
 
@@ -31,11 +34,11 @@ def describe(site: Site, request: Describe) -> Described:
         BudgetExceeded: sums under noise would spend more privacy than the hospital has left.
     """
     kept, spend = Kept(site.state, fingerprint(site)), _noise(site)
-    before = kept.get(request, Described) if spend else None
-    if before:
-        return before
-    people, columns = site.split.train, design_columns(site.study.features)
     shown = "sums" in site.policy.statistics and _mode(site) != "withheld"
+    before = kept.get(request, Described) if spend else None
+    if before:  # the policy of today holds for an answer of yesterday
+        return before if shown else replace(before, moments=_no_columns(before.moments))
+    people, columns = site.split.train, design_columns(site.study.features)
     used = np.array([shown and c.group in site.study.model.modalities for c in columns], dtype=np.bool_)
     if spend:
         charge(site, request, spend)
@@ -44,6 +47,7 @@ def describe(site: Site, request: Describe) -> Described:
         )
         moments, positive = noised.moments, noised.positives
     else:
+        charge_unprotected(site, request)
         moments = Moments.of(people, columns, extremes=site.study.tabular.scaling == "minmax")
         positive = int(people.labels.sum())
     described = Described(
@@ -67,14 +71,24 @@ def evaluate(site: Site, request: Evaluate) -> Evaluated:
         BudgetExceeded: a histogram under noise would spend more privacy than the hospital has left.
     """
     kept, spend, min_cell = Kept(site.state, fingerprint(site)), _noise(site), site.policy.min_cell
+    shown = "histogram" in site.policy.statistics and _mode(site) != "withheld"
     before = kept.get(request, Evaluated) if spend else None
     if before:
-        return before
+        histogram = before.histogram if shown else None
+        return replace(before, metrics=allowed(site, before.metrics), histogram=histogram)
     reader = reader_of(site, request.setup)
+    if not first_asked(site.state, "evaluated", request.study, [request.setup, request.parameters.digest]):
+        raise Refusal(
+            Code.ALREADY_ASSESSED,
+            "another model of this study was evaluated here before (state/evaluated-*): metrics of two models tell "
+            "more of single people than those of one; a study that begins anew needs a name or a seed of its own",
+        )
+    if spend is None:
+        charge_unprotected(site, request)
     site.receive(request)
     metrics = allowed(site, validation_metrics(site, reader))
     histogram = None
-    if "histogram" in site.policy.statistics and _mode(site) != "withheld":
+    if shown:
         try:
             histogram = _noised(site, request, spend) if spend else MergedHistogram.of(_counts(site, request), min_cell)
         except UndefinedMetric as error:
@@ -88,6 +102,8 @@ def evaluate(site: Site, request: Evaluate) -> Evaluated:
 def _counts(site: Site, request: Evaluate) -> ScoreHistogram:
     people = site.split.train
     probability = probability_of(site, reader_of(site, request.setup), people, request.prevalence)
+    if site.study.privacy:  # weights can be made that give one person no number: nothing may be told by a failure
+        probability = np.clip(np.nan_to_num(probability, nan=0.5), 0.0, 1.0)
     return ScoreHistogram.of(probability, people.labels == 1, num_bins=site.study.evaluation.histogram_bins)
 
 
@@ -105,6 +121,10 @@ def _noised(site: Site, request: Evaluate, spend: Spend) -> MergedHistogram:
         min_cell=min_cell,
         rng=site.secret.numpy(),
     )
+
+
+def _no_columns(moments: Moments) -> Moments:
+    return moments.of_columns(np.zeros(len(moments.count), dtype=np.bool_))
 
 
 def _mode(site: Site) -> Literal["private", "withheld", "exact"]:

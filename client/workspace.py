@@ -23,6 +23,7 @@ from client.audit import Audit
 from client.identity import Peer, by_name, identity_of
 from client.ledger import FILE as LEDGER
 from client.ledger import BudgetConfig, Ledger, heads_kept
+from client.once import first_asked
 from client.person_sets import PersonSet, tables_digest
 from client.policy import Policy
 from sarco_models.clipping import ClipState
@@ -192,17 +193,13 @@ class Site:
 
     def first_assessment(self, request: Assess) -> bool:
         """Whether this is the first assessment of the study here, or the same one again, as after a crash."""
-        words = json.dumps([request.setup, request.prevalence, request.threshold, request.parameters.digest])
-        path = self.state / f"assessed-{request.study}.txt"
-        if not path.is_file():
-            path.with_suffix(".partial").write_text(words, encoding="utf-8")
-            path.with_suffix(".partial").rename(path)
-        return path.read_text(encoding="utf-8") == words
+        about: list[object] = [request.setup, request.prevalence, request.threshold, request.parameters.digest]
+        return first_asked(self.state, "assessed", request.study, about)
 
     def keep(self, setup: Setup) -> None:
         """Store a setup, so that this process and any later one can use it."""
         self.state.mkdir(parents=True, exist_ok=True)
-        for left in self.state.glob("*.partial"):
+        for left in (*self.state.glob("setup.*.partial"), *self.state.glob("norms-*.partial")):
             left.unlink(missing_ok=True)
         partial = self.state / f"setup.{os.getpid()}.partial"
         sums = {f.name: getattr(setup.moments, f.name) for f in fields(Moments)}

@@ -124,14 +124,20 @@ class _Linear:
     bias: bool
 
     def squares(self) -> Tensor:
-        """(participants,) squared norms: of products, or of rows with rows where gradients would be larger."""
+        """(participants,) squared norms: of products, or of rows with rows where gradients would be larger.
+
+        Rows that cancel each other leave less than rounding shows. A coordinator can send weights that make them, so
+        what rounding may hide, here and in the sum, is added: never is a norm told smaller than what is summed.
+        """
         rows, inputs, outputs = *self.read.shape[1:], self.change.shape[2]
+        each = self.change.square().sum(2) * (self.read.square().sum(2) + self.bias)
         if rows == 1:
-            return _squares(self.change) * (_squares(self.read) + self.bias)
+            return each[:, 0]
+        hidden = 2 * torch.finfo(self.read.dtype).eps * (rows + inputs + outputs) * each.sqrt().sum(1).square()
         if inputs * outputs <= rows * (inputs + outputs):
-            return _squares(self.change.mT @ self.read) + self.bias * _squares(self.change.sum(1))
+            return _squares(self.change.mT @ self.read) + self.bias * _squares(self.change.sum(1)) + hidden
         alike = torch.bmm(self.read, self.read.mT) + self.bias
-        return (torch.bmm(self.change, self.change.mT) * alike).sum((1, 2)).clamp(min=0)
+        return (torch.bmm(self.change, self.change.mT) * alike).sum((1, 2)).clamp(min=0) + hidden
 
     def weighted_sum(self, weights: Tensor) -> list[Tensor]:
         change = (weights.view(-1, 1, 1) * self.change).flatten(0, 1)

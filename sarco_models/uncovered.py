@@ -7,6 +7,7 @@ promise holds are in :mod:`sarco_models.accounting`; this is about the rest.
 import math
 
 from sarco_models.config import StudyConfig
+from sarco_models.protection import PrivacyConfig
 
 MOST = 1e6
 """From here on a factor is only called more than a million: it limits nothing."""
@@ -21,9 +22,9 @@ def odds(epsilon: float, delta: float, who: str = "one person") -> str:
     factor = math.exp(min(epsilon, 50.0))
     size = "more than a million" if factor > MOST else f"{factor:,.0f}" if factor >= 10 else f"{factor:.1f}"
     return (
-        f"Whoever sees everything that epsilon covers, and knows everybody else's data, can change their odds on "
-        f"whether {who} was among those trained on by a factor of {size} at most, but for a chance of 1 in "
-        f"{1 / delta:,.0f}."
+        "Somebody who sees everything that epsilon covers, and knows everybody else's data, may bet on whether "
+        f"{who} was among those trained on. All that was seen moves the odds of that bet by a factor of {size} at "
+        f"most, but for a chance of 1 in {1 / delta:,.0f}."
     )
 
 
@@ -32,11 +33,14 @@ def uncovered(study: StudyConfig) -> tuple[str, ...]:
     cfg = study.privacy
     lines = [
         "That a hospital took part, its name, and with it that its participants may have: sent as it is.",
-        "How many participants a hospital has, how many it trains on, and how many images: exact counts.",
+        "How many participants a hospital has, how many it trains on, and how many images: exact counts. People are "
+        "split class by class, and the number of training participants follows from it, so that with the total it "
+        "tells the number of cases modulo a few.",
+        "A refusal for want of budget: it tells that people of the hospital were in earlier studies.",
         "Loss and AUC on validation participants in every round, where the hospital's policy lets them out.",
         "The assessment on test participants: AUC, its variance, calls at the threshold, a histogram with small counts "
         "merged. Validation and test participants are protected by no epsilon at all.",
-        "The leakage probe: two numbers and two counts, of the losses of training and of test participants.",
+        _probe(cfg),
     ]
     if cfg is None or cfg.statistics == "exact":
         said = " The study says so: privacy.statistics = exact." if cfg else ""
@@ -45,9 +49,31 @@ def uncovered(study: StudyConfig) -> tuple[str, ...]:
         )
     lines.append(f"The rule behind the labels ({study.label.rule}), and whatever a label itself tells.")
     lines.append(_beginning(study))
-    if cfg is None:
+    if cfg:
+        lines.append(_several(cfg))
+    else:
         lines.append("The update of every round itself: parameters without clipping and noise.")
     return tuple(lines)
+
+
+def _probe(cfg: PrivacyConfig | None) -> str:
+    steps = "in steps of .05" if cfg else "as they are"
+    return (
+        "The leakage probe: two numbers and two counts, of the losses of training and of test participants, the "
+        f"numbers {steps}. They are of people who were trained on: a coordinator that sends a model made for the "
+        "purpose may learn one person's membership from them. A hospital that wants none of it leaves leakage out of "
+        "statistics in its site.toml."
+    )
+
+
+def _several(cfg: PrivacyConfig) -> str:
+    factor = math.exp(min(cfg.epsilon, 50.0))
+    pair = min(1.0, cfg.delta * (1 + factor))
+    return (
+        "Several people at once, as a family: epsilon is of one person. For k people it is up to k times as large, and "
+        f"delta grows as well: for two, epsilon is {2 * cfg.epsilon:g} and delta {pair:.2g}. A person who is in two "
+        "hospitals pays in both, and neither knows."
+    )
 
 
 def _beginning(study: StudyConfig) -> str:

@@ -61,7 +61,7 @@ def release(
         raise typer.Exit(1) from None
     for sentence in (*done.statement.sentences, *done.gate.words()):
         _say(sentence)
-    _say(f"released: {done.folder}")
+    _say(f"{done.verdict}: {done.folder}")
 
 
 @app.command()
@@ -70,7 +70,7 @@ def heads(
     out: Annotated[Path, typer.Option(help="Write the list here (JSON), for the hospitals.")],
 ) -> None:
     """Write the heads of the hospitals' audit logs, which they hold against their own: sarco-site audit verify."""
-    from server.heads import export
+    from server.heads import UNNAMED, export
     from server.runs import Run
 
     try:
@@ -79,26 +79,30 @@ def heads(
         Console(stderr=True).print("error:", error, highlight=False, markup=False, soft_wrap=True)
         raise typer.Exit(1) from None
     for site, count in kept.items():
-        _say(f"{site}: {count} heads")
+        before = ", from before it gave its name" if site.startswith(UNNAMED) else ""
+        _say(f"{site}: {count} head{'' if count == 1 else 's'}{before}")
     _say(f"written: {out}")
 
 
 def _show_rounds(run: Run) -> None:
+    from server.tables import size
+
     records = run.records()
     complete = max(len(records) - 1, 0)
     console.print(f"{run.study.title}: {complete} of {run.study.federation.rounds} rounds complete", highlight=False)
     if run.begun:
         console.print(f"begins with the released model of study {run.begun['study'][:12]}", highlight=False)
-    headings = ("round", "sites", "central loss", "central AUC", "MB down", "MB up", "seconds", "failures")
-    table = _table(headings, left="failures")
+    table = _table(("round", "sites", "central loss", "central AUC", "down", "up", "seconds"))
     for record in records:
         central = record["central"]
         loss, auc = (f"{central[m]:.3f}" if m in central else "" for m in ("loss", "auc"))
-        moved = (f"{record[key] / 1e6:.2f}" for key in ("bytes_down", "bytes_up"))
-        failures = "; ".join(f"{site}: {reason}" for site, reason in record["failures"].items())
+        moved = (size(record[key]) for key in ("bytes_down", "bytes_up"))
         sites, seconds = str(len(record["sites"])), f"{record['seconds']:.1f}"
-        table.add_row(str(record["round"]), sites, loss, auc, *moved, seconds, failures)
+        table.add_row(str(record["round"]), sites, loss, auc, *moved, seconds)
     console.print(table)
+    for record in records:
+        for site, reason in record["failures"].items():
+            _say(f"round {record['round']}, {site}: {reason}")
 
 
 def _show_release(run: Run) -> None:
@@ -130,7 +134,7 @@ def _show_release(run: Run) -> None:
         _say(f"not assessed by {site}: {reason}")
 
 
-def _table(headings: Sequence[str], left: str, padding: int = 2) -> Table:
+def _table(headings: Sequence[str], left: str = "", padding: int = 2) -> Table:
     """A table whose numbers stand under each other; 80 characters hold six columns of intervals with a padding of 1."""
     table = Table(box=None, padding=(0, padding), header_style="bold")
     for heading in headings:

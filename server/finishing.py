@@ -63,7 +63,7 @@ def probe(federation: Federation, setup_digest: str) -> None:
     good = {}
     for node, reply in replies.items():
         name = federation.sites[node].site
-        fault = probe_fault(reply, federation.sites[node])
+        fault = probe_fault(reply, federation.sites[node], rounded=run.study.privacy is not None)
         if fault:
             failures[name] = fault
         else:

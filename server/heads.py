@@ -11,6 +11,7 @@ difference shows that one of the two has rewritten its log; it does not show whi
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,11 @@ from sarco_models.errors import ChainBroken, RunError
 from server.runs import Run, write_text
 
 FILE = "heads.jsonl"
+UNNAMED = "node "
+"""Before a hospital has described itself it is known by its node's number, which begins with this."""
+
+NAMED = "named"
+"""Kind of the line that says which hospital a node turned out to be."""
 
 _SEEN: dict[Path, tuple[Chain, dict[str, str]]] = {}
 """Of each run of this process: its chain, and the last head of every site."""
@@ -42,6 +48,17 @@ def note(run_folder: Path, site: str, task: str, round_: int, head: str) -> str:
     if not fault:
         last[site] = head
     return fault
+
+
+def named(run_folder: Path, node: int, site: str) -> None:
+    """Write down which hospital a node has described itself as, so that its first head is that hospital's, too.
+
+    Raises:
+        ChainBroken: the coordinator's own list was edited.
+        OSError: it cannot be written.
+    """
+    chain, _ = _opened(run_folder / FILE)
+    chain.append(NAMED, {"node": f"{UNNAMED}{node}", "site": site})
 
 
 def _fault(before: str, head: str) -> str:
@@ -74,23 +91,38 @@ def _heads(path: Path) -> list[Entry]:
     return [entry for entry in read(path) if entry.kind == "head"]
 
 
+def _by_hospital(entries: Sequence[Entry]) -> list[tuple[str, Entry]]:
+    """Every head with its hospital: a node's own number only where it never said who it is.
+
+    A node may be another hospital when a run goes on, so a name is for the one head before it.
+    """
+    found, names = [], dict[str, str]()
+    for entry in reversed(entries):
+        if entry.kind == NAMED:
+            names[str(entry.facts["node"])] = str(entry.facts["site"])
+        elif entry.kind == "head":
+            site = str(entry.facts["site"])
+            found.append((names.pop(site, site), entry))
+    return found[::-1]
+
+
 def export(run: Run, out: Path) -> dict[str, int]:
     """Write the heads that were kept of a run, for the hospitals to hold against their logs.
 
     Returns:
-        Heads of each site.
+        Heads of each site; of a node that never said which hospital it is, under its number.
 
     Raises:
         RunError: none were kept, or the coordinator's own list was edited.
     """
     path = run.folder / FILE
     try:
-        entries = _heads(path)
+        entries = _by_hospital(read(path))
     except ChainBroken as error:
         raise RunError(f"{error}; heads are kept by runs of this version while they train") from None
     rows: list[dict[str, Any]] = [
-        {"entry": e.n, "time": e.time, **{key: e.facts[key] for key in ("site", "task", "round", "head")}}
-        for e in entries
+        {"entry": e.n, "time": e.time, "site": site, **{key: e.facts[key] for key in ("task", "round", "head")}}
+        for site, e in entries
     ]
     write_text(out, json.dumps({"study": run.study.digest, "heads": rows}, indent=1) + "\n")
     sites = dict.fromkeys(row["site"] for row in rows)

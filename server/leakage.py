@@ -22,6 +22,11 @@ from sarco_models.messages import Probed
 from server.whole_files import write_json
 
 LEAKAGE = "leakage.json"
+STEPS = (
+    "Private studies: the hospitals tell both numbers in steps of .05, so that each can be off by .025; the intervals "
+    "are of the numbers as told."
+)
+"""Stands beside numbers of a private study; see client/probe.py."""
 
 
 @dataclass(frozen=True)

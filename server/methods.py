@@ -6,12 +6,14 @@ from server import privacy_tables
 from server.arms import CENTRAL, place_name, variant_title
 from server.guarantees import Guarantee, number
 from server.results import Results
+from server.sent import shares_extremes, what_was_sent
 from server.tables import rule_name
 
 ENOUGH_SEEDS = 3
 ODDS = (
-    "Epsilon bounds what anybody can learn of whether one person took part: the odds change by a factor of 2.7 at most "
-    "at epsilon 1, of 20 at 3, of 3,000 at 8, but for a chance of delta."
+    "Epsilon bounds what anybody can learn of whether one person took part: the odds of a bet on it change by a factor "
+    "of 2.7 at most at epsilon 1, of 20 at 3, of 3,000 at 8, but for a chance of delta. For k people at once epsilon "
+    "is up to k times as large, and delta grows as well."
 )
 FEW_EVENTS = 20
 
@@ -21,23 +23,17 @@ FEW_EVENTS = 20
 
 def privacy(results: Results) -> list[str]:
     """What left each hospital, by the study's protocol and this run's settings."""
-    extremes = _section(results.meta.study, "tabular").get("scaling") == "minmax"
     if results.cross_validated:
         return [
             f"The models were trained at one hospital, {place_name(results.meta.protocol.site)}, and nothing of its "
             "people left it but the trained weights. The other hospitals scored their people with the frozen models."
         ]
-    images, values = "how many images; " * bool(results.images), ", smallest and largest values" * extremes
     lines = [
-        "In federated training each hospital sent: the weights of the trained layers after each round; how many "
-        f"participants it has, trained on, and trained on with a positive label; {images}the rule behind its labels; "
-        f"sums{values} and counts of the columns that the model uses, once, to agree on a common scale; how many "
-        "training participants of each class fall into each bin of the predicted probability; and its loss and AUC."
-        f"{_assessed(results)} It sent no {'image, no ' * bool(results.images)}table row, no participant number and no "
-        "file name. Pooled training is a yardstick only: it needs all data in one place.",
+        *what_was_sent(results),
+        "Pooled training is a yardstick only: it needs all data in one place.",
         *_differential_privacy(results),
     ]
-    if extremes:
+    if shares_extremes(results):
         lines.append(
             "The smallest and largest value of a measurement each belong to one person. A study that scales by "
             "clinical ranges does not send them."
@@ -48,16 +44,6 @@ def privacy(results: Results) -> list[str]:
             "messages that were exchanged, not a network that was tested."
         )
     return lines
-
-
-def _assessed(results: Results) -> str:
-    if not results.tables.get("assessments"):
-        return ""
-    return (
-        " Of its own held-out people it sent, once: how many they are, the AUC with its variance, how many calls at "
-        "the frozen threshold were right and wrong, and a histogram of the probability; what would have shown few "
-        "people was merged or withheld."
-    )
 
 
 def _differential_privacy(results: Results) -> list[str]:

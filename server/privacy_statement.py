@@ -125,9 +125,16 @@ def of_run(run: Run, *, synthetic: bool | None = None) -> PrivacyStatement:
 def facts(run: Run) -> dict[str, Any]:
     """What results.json keeps of a complete run's privacy: ``privacy``, and what hospitals measured, ``leakage``."""
     statement, measured = of_run(run), read_leakage(run.folder)
-    found = statement.to_dict()
+    found, study = statement.to_dict(), run.study
     return {
-        "privacy": {"guarantees": found["guarantees"], "uncovered": list(found["uncovered"])},
+        "privacy": {
+            "guarantees": found["guarantees"],
+            "uncovered": list(found["uncovered"]),
+            "modalities": list(study.model.modalities),
+            "statistics": study.privacy.statistics if study.privacy else "exact",
+            "secure_aggregation": study.federation.secure_aggregation,
+            "private": study.privacy is not None,
+        },
         "leakage": {name: asdict(site) for name, site in measured.sites.items()} if measured else {},
     }
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from server.arms import place_name
 from server.guarantees import ABSENT, Guarantee, tables
-from server.leakage import SiteLeakage
+from server.leakage import STEPS, SiteLeakage
 from server.results import Results
 from server.tables import Cell, Table, TableRow, number, texts
 
@@ -73,6 +73,8 @@ def leakage(results: Results) -> Table:
         "Membership inference by the hospitals on their own people (Yeom et al. 2018), where it succeeds best, with "
         "95 % intervals: .5 is a coin. The last column counts the hospitals, over all seeds, that this is the worst of."
     )
+    if any(_worst(results, arm) for arm in _described(results) if any(f.leakage for f in results.arm_facts(arm))):
+        caption += f" {STEPS}"
     return Table(caption, (*head, "Measured"), tuple(rows), text=(1,))
 
 

@@ -8,8 +8,14 @@ import math
 from sarco_models.wire import Described, Probed
 
 
-def probe_fault(reply: Probed, site: Described) -> str:
-    """What is wrong with a site's answer to :class:`sarco_models.messages.Probe`."""
+def probe_fault(reply: Probed, site: Described, *, rounded: bool = False) -> str:
+    """What is wrong with a site's answer to :class:`sarco_models.messages.Probe`.
+
+    Args:
+        reply: of the site.
+        site: as it described itself.
+        rounded: in a private study the numbers come in steps, which no number of people gives.
+    """
     held_out = site.participants - site.training
     if reply.site != site.site:
         return f"answers in the name of {reply.site}"
@@ -22,4 +28,4 @@ def probe_fault(reply: Probed, site: Described) -> str:
         return f"an AUC of {reply.auc:g} and a share of {reply.tpr:g}; both are from 0 to 1"
     pairs, found = 2 * reply.auc * reply.members * reply.others, reply.tpr * reply.members
     whole = all(abs(v - round(v)) < 1e-3 for v in (pairs, found))
-    return "" if whole else "its numbers are not those of so many people"
+    return "" if whole or rounded else "its numbers are not those of so many people"

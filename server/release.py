@@ -12,7 +12,7 @@ import os
 import shutil
 import textwrap
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
@@ -21,7 +21,7 @@ from typing import Any
 from sarco_models.config import ReleaseConfig
 from sarco_models.errors import ChainBroken, ConfigError, RunError
 from sarco_models.released import ABOUT, FROZEN, MANIFEST, MODEL, STUDY, sha256_of
-from server.leakage import LEAKAGE, Leakage, SiteLeakage, read_leakage
+from server.leakage import LEAKAGE, STEPS, Leakage, SiteLeakage, read_leakage
 from server.page import CSS
 from server.privacy_statement import PrivacyStatement, of_run
 from server.runs import Run
@@ -48,10 +48,10 @@ How to load it (Python, SARCO-FL of the version in manifest.json):
     released = open_release(Path("this folder"))              # checks every file against manifest.json
     people = everyone(open_cohort(Path("a site's folder"), released.study, Path("cache")))
     probability = released.probabilities(people)              # one for each participant
-    called = probability >= released.threshold                # the threshold frozen before testing: {threshold}
+{calling}
 
 model.safetensors    what was trained        frozen.safetensors   what was not
-study.json           inputs, label, settings model.json           threshold, prevalence, scaling of the tables
+study.json           inputs, label, settings model.json           {about_threshold}prevalence, scaling of the tables
 privacy.md, .html    what protected the participants, and what did not
 leakage.json         how well each hospital could tell its training participants from others by this model
 manifest.json        SHA-256 of every file, versions
@@ -66,10 +66,14 @@ Privacy, in short:
 
 @dataclass(frozen=True)
 class Gate:
-    """What a study asks of a model before it is handed out, and what hospitals measured."""
+    """What a study asks of a model before it is handed out, and what hospitals measured.
+
+    ``rounded``: in a private study they tell their numbers in steps.
+    """
 
     limits: ReleaseConfig
     leakage: Leakage
+    rounded: bool = False
 
     def faults(self) -> Iterator[str]:
         """Why the model may not be handed out; nothing where it may. A limit that is reached exactly is kept."""
@@ -90,31 +94,51 @@ class Gate:
                 f"at {name} membership inference has an AUC of {found.auc:.3f} ({found.auc_low:.3f} to "
                 f"{found.auc_high:.3f}), release.max_membership_auc = {self.limits.max_membership_auc:g}: {WAY_OUT}"
             )
-        if found.tpr > self.limits.max_membership_tpr:
+        if found.tpr > self._most(found):
             yield (
                 f"at {name} {found.tpr:.3f} of the members ({found.tpr_low:.3f} to {found.tpr_high:.3f}) are found at "
-                f"{100 * found.fpr:.2g} % false positives, release.max_membership_tpr = "
-                f"{self.limits.max_membership_tpr:g}: {WAY_OUT}"
+                f"{_percent(found.fpr)} false positives, where {self._most(found):.3g} may be "
+                f"(release.max_membership_tpr = {self.limits.max_membership_tpr:g} at 1 %{self._wider(found)}): "
+                f"{WAY_OUT}"
             )
+
+    def _most(self, found: SiteLeakage) -> float:
+        """Share of members that may be found: the gate is for 1 %; with few people chance finds more than that."""
+        return self.limits.max_membership_tpr + max(0.0, found.fpr - 0.01)
+
+    def _wider(self, found: SiteLeakage) -> str:
+        """How the gate of this hospital follows from that of the study file, where it is another one."""
+        if self._most(found) == self.limits.max_membership_tpr:
+            return ""
+        return (
+            f", wider by {_percent(found.fpr)} - 1 %, for {found.others} others can show no fewer false positives than "
+            f"{_percent(found.fpr)}"
+        )
 
     def words(self) -> Iterator[str]:
         """What was measured, a line for each hospital: the limits of the intervals too, though the gate is not theirs.
 
         With few people an interval reaches far; that it reaches over the gate is said, and does not refuse.
         """
-        auc, tpr = self.limits.max_membership_auc, self.limits.max_membership_tpr
+        auc = self.limits.max_membership_auc
         for name, s in self.leakage.sites.items():
+            tpr = self._most(s)
             unsure = s.auc_high > auc or s.tpr_high > tpr
             area = f"{s.auc:.3f} (95 % {s.auc_low:.3f} to {s.auc_high:.3f}; gate {auc:g})"
-            found = f"{100 * s.tpr:.1f} % (95 % {100 * s.tpr_low:.1f} to {100 * s.tpr_high:.1f}; gate {100 * tpr:g})"
+            gate = f"gate {100 * tpr:.3g}"
+            if wider := self._wider(s):
+                gate += f": {100 * self.limits.max_membership_tpr:g} at 1 %{wider}"
+            found = f"{100 * s.tpr:.1f} % (95 % {100 * s.tpr_low:.1f} to {100 * s.tpr_high:.1f}; {gate})"
             yield (
-                f"{name}: membership AUC {area}; of the members {found} are found at {100 * s.fpr:.2g} % false "
+                f"{name}: membership AUC {area}; of the members {found} are found at {_percent(s.fpr)} false "
                 f"positives; {s.members} members, {s.others} others."
                 + " UPPER LIMIT ABOVE THE GATE: too few people to be sure."
                 * unsure
             )
         for name, reason in self.leakage.failures.items():
             yield f"{name}: did not measure it ({reason})."
+        if self.rounded and self.leakage.sites:
+            yield STEPS
 
 
 @dataclass(frozen=True)
@@ -124,6 +148,14 @@ class Release:
     folder: Path
     statement: PrivacyStatement
     gate: Gate
+
+    @property
+    def verdict(self) -> str:
+        """Released; and how many of those who took part have not measured what the model betrays of their people."""
+        silent = sum(s.site not in self.gate.leakage.sites for s in self.statement.sites)
+        return f"released, though {silent} of {len(self.statement.sites)} hospitals did not measure" * bool(silent) or (
+            "released"
+        )
 
 
 def release(run: Run, out: Path, attack: Path | None = None) -> Release:
@@ -170,11 +202,19 @@ def _examined(run: Run, attack: Path | None) -> tuple[PrivacyStatement, Gate]:
             "trained on: run the study's command again; it asks them"
         )
     else:
-        faults += Gate(run.study.release, leakage).faults()
+        faults += _gate(run, leakage).faults()
     faults += _attack_faults(run, attack)
     if faults or statement is None or leakage is None:
         raise RunError("this model is not released:\n" + "\n".join(f"  - {fault}" for fault in faults))
-    return statement, Gate(run.study.release, leakage)
+    return statement, _gate(run, leakage)
+
+
+def _gate(run: Run, leakage: Leakage) -> Gate:
+    return Gate(run.study.release, leakage, rounded=run.study.privacy is not None)
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.2g} %"
 
 
 def _attack_faults(run: Run, attack: Path | None) -> Iterator[str]:
@@ -271,11 +311,24 @@ def _readme(run: Run, statement: PrivacyStatement, gate: Gate) -> str:
         mark=f"\n{SYNTHETIC}\n" if statement.synthetic else "",
         sites=len(statement.sites),
         people=sum(s.training for s in statement.sites),
-        threshold=about["threshold"],
+        calling=_calling(about),
+        about_threshold="threshold, " if about["threshold"] is not None else "",
         prevalence=about["prevalence"],
         noised=" as their hospitals told it, with noise" if _noised(run) else "",
         privacy="\n".join(textwrap.fill(words, 118) for words in (*statement.sentences, *gate.words())),
     )
+
+
+def _calling(about: Mapping[str, Any]) -> str:
+    """The line of the README that calls people, or why there is none: nothing can be compared with no threshold."""
+    if about["threshold"] is not None:
+        return (
+            "    called = probability >= released.threshold                # the threshold frozen before testing: "
+            f"{about['threshold']}"
+        )
+    why = textwrap.fill(f"Why: {about['no_threshold']}.", 110) if about.get("no_threshold") else ""
+    comment = ["no threshold was frozen: choose your own on people of your own", *why.splitlines()]
+    return "\n".join(f"    # {line}" for line in comment)
 
 
 def _noised(run: Run) -> bool:

@@ -14,6 +14,7 @@ from sarco_models.wire import Describe, Described, Ready, Setup, Train, Trained
 from server.evaluation import Central
 from server.federation import Federation as Federation
 from server.finishing import assess, probe, release
+from server.heads import named
 from server.leakage import read_leakage
 from server.replies import description_fault, training_fault
 from server.runs import Run
@@ -126,6 +127,8 @@ def _agree(federation: Federation) -> tuple[TableScaling, Setup]:
             failures[f"node {node} ({description.site})"] = fault
             del described[node]
     federation.sites = dict(sorted(described.items(), key=lambda item: item[1].site))
+    for node, description in federation.sites.items():
+        named(run.folder, node, description.site)
     federation.require_quorum(len(described), failures, "describe")
     federation.absent |= failures
     moments = run.agreed if run.begun else federation.moments

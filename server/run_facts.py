@@ -30,10 +30,18 @@ class SiteFacts(Tolerant):
 
 
 class PrivacyFacts(Tolerant):
-    """What protected the participants of one arm, as its privacy statement has it; ``guarantees`` is empty without."""
+    """What protected the participants of one arm, as its privacy statement has it; ``guarantees`` is empty without.
+
+    ``modalities`` (empty where an older version did not write it), ``statistics``, ``secure_aggregation`` and
+    ``private`` are the arm's own settings: what its hospitals sent follows from them.
+    """
 
     guarantees: tuple[dict[str, Any], ...] = ()
     uncovered: tuple[str, ...] = ()
+    modalities: tuple[str, ...] = ()
+    statistics: str = "exact"
+    secure_aggregation: bool = False
+    private: bool = False
 
     def read(self) -> list[Guarantee]:
         """The guarantees."""

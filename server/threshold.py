@@ -1,7 +1,8 @@
 """The operating point of a released model: frozen on the sites' training participants, from their merged histograms.
 
 A hospital in which a class has fewer people than may be shown sends no histogram: the threshold rests on the others,
-and the release says on whom. Where nobody sends one there is no threshold, and the release says so.
+and the release says on whom. Where nobody sends one, as in a study that withholds them, there is no threshold, and the
+release says why.
 """
 
 import logging
@@ -35,7 +36,7 @@ def frozen_threshold(replies: Sequence[Evaluated], study: StudyConfig, prevalenc
     cfg = study.evaluation
     try:
         if not shown:
-            raise UndefinedMetric("no site shows a histogram: everywhere a class has fewer people than may be shown")
+            raise UndefinedMetric(_nobody_shows(study))
         threshold = choose_threshold(
             distinct_points(binned_roc(list(shown.values()))),
             cfg.threshold_rule,
@@ -47,3 +48,12 @@ def frozen_threshold(replies: Sequence[Evaluated], study: StudyConfig, prevalenc
         log.warning("no threshold: %s", error)
         return {"threshold": None, "no_threshold": str(error), "threshold_from": origin}
     return {"threshold": threshold, "threshold_from": origin}
+
+
+def _nobody_shows(study: StudyConfig) -> str:
+    if study.privacy is not None and study.privacy.statistics == "withheld":
+        return "the study withholds histograms (privacy.statistics)"
+    return (
+        "no site shows a histogram: a class has fewer people than may be shown, or the site's policy keeps histograms "
+        "back (site.toml)"
+    )

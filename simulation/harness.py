@@ -95,7 +95,7 @@ def permitting(study: StudyConfig) -> Policy:
         min_cell=3,
         min_sites=1,
         max_epsilon=study.privacy.epsilon if study.privacy else 0.0,
-        unprotected_training=study.privacy is None,
+        unprotected_training=study.privacy is None or study.privacy.statistics == "exact",
         plain_updates=not masked,
         parameters=("*",),
         max_parameter_bytes=MAX_PARAMETER_BYTES,

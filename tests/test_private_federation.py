@@ -13,6 +13,7 @@ import pytest
 from opacus.accountants import PRVAccountant, RDPAccountant
 
 import client.app
+import client.sums
 import client.tasks
 import client.training_round
 import simulation.harness
@@ -21,6 +22,7 @@ from client.workspace import Site, open_site
 from sarco_models.accounting import Spend, epsilon, plan
 from sarco_models.config import StudyConfig
 from sarco_models.errors import QuorumLost
+from sarco_models.parameters import Parameters
 from sarco_models.private_statistics import private_description
 from sarco_models.schema import design_columns
 from sarco_models.secret import Secret
@@ -30,6 +32,7 @@ from sarco_models.wire import (
     Described,
     Evaluate,
     Evaluated,
+    Probed,
     Refused,
     Reply,
     Request,
@@ -155,15 +158,64 @@ def test_two_runs_of_one_seed_with_secrets_of_their_own_have_different_noise(
     assert not np.array_equal(updates[0], updates[1])
 
 
-def test_another_model_for_the_histogram_is_another_release_and_there_is_no_room_for_it(
+def test_another_histogram_is_another_release_with_no_room_for_it_and_another_model_is_refused(
     arm: Callable[..., Arm],
 ) -> None:
     run = arm(private_study())
     (site, request) = next((s, r) for s, r, _ in asked(run) if isinstance(r, Evaluate))
-    other = replace(request, prevalence=request.prevalence / 2)
     before = rows(run, site.name)
+    other = replace(request, prevalence=request.prevalence / 2)
     assert client.tasks.handle(site, other) == Refused(site.name, Code.BUDGET_SPENT)
+    vector = request.parameters.vector + np.float32(0.1)
+    other = replace(request, parameters=Parameters(request.parameters.manifest, vector))
+    assert client.tasks.handle(site, other) == Refused(site.name, Code.ALREADY_ASSESSED)
     assert rows(run, site.name) == before
+
+
+def test_weights_that_give_one_person_no_number_tell_nothing_by_a_failure(arm: Callable[..., Arm]) -> None:
+    """A histogram that is there or not would be an exact answer for the price of a noised one."""
+    run = arm(private_study())
+    prepare(run)
+    site = open_sites(run)[0]
+    answers = []
+    for value in (0.0, np.nan):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("client.sums.probability_of", lambda s, *_, v=value: np.full(len(s.split.train), v))
+            patch.setattr("client.sums.reader_of", lambda *_: None)
+            counts = client.sums._counts(site, Evaluate("", "", 3, 0.5, Run.open(run.folder).parameters_after(0)))
+            answers.append(int(counts.positives.sum() + counts.negatives.sum()))
+    assert answers == [len(site.split.train)] * 2
+
+
+def test_a_refusal_does_not_tell_that_a_private_hospital_has_one_class_only(arm: Callable[..., Arm]) -> None:
+    run = arm(private_study())
+    prepare(run)
+    site = open_sites(run)[0]
+    site.split.cohort.labels[site.split.train.members] = 0
+    assert isinstance(client.tasks.handle(site, Describe(run.study.digest)), Described)
+
+
+def test_the_probe_of_a_private_study_is_told_in_steps_that_one_person_does_not_move(arm: Callable[..., Arm]) -> None:
+    probed = [r for _, _, r in asked(arm(private_study())) if isinstance(r, Probed)]
+    assert len(probed) == 2
+    for reply in probed:
+        assert reply.auc * 20 == pytest.approx(round(reply.auc * 20))
+        assert reply.tpr * 20 == pytest.approx(round(reply.tpr * 20))
+
+
+def test_what_the_policy_no_longer_allows_does_not_leave_with_an_answer_that_was_kept(arm: Callable[..., Arm]) -> None:
+    run = arm(private_study())
+    heard = {type(q): (s, q) for s, q, _ in asked(run) if s.name == "alpha"}
+    for kind, part in ((Train, "metrics"), (Evaluate, "metrics")):
+        site, request = heard[kind]
+        site.policy = site.policy.model_copy(update={"metrics": (), "statistics": ()})
+        reply = client.tasks.handle(site, request)
+        assert isinstance(reply, Trained | Evaluated)
+        assert not getattr(reply, part)
+    site, request = heard[Describe]
+    reply = client.tasks.handle(site, request)
+    assert isinstance(reply, Described)
+    assert not reply.moments.count.any()
 
 
 def test_no_loss_of_training_leaves_a_private_study_and_sums_leave_under_the_noise_that_was_charged(
@@ -294,7 +346,8 @@ def test_training_without_privacy_is_a_fact_in_the_ledger_too(arm: Callable[...,
     run = arm(tables_study(federation={"rounds": 2, "min_participants": 6}))
     run_arm(run)
     found = rows(run)
-    assert [(task, spend.noise_multiplier) for task, _, spend in found] == [("Train", 0.0), ("Train", 0.0)]
+    tasks = ("Describe", "Train", "Train", "Evaluate", "Probe")
+    assert [(task, spend.noise_multiplier) for task, _, spend in found] == [(task, 0.0) for task in tasks]
     assert epsilon([s for *_, s in found], 1e-5) == math.inf
 
 
@@ -308,15 +361,19 @@ def test_adaptive_clipping_goes_on_from_round_to_round_and_its_norm_never_leaves
 
 
 @pytest.mark.slow
-def test_a_private_model_still_learns_where_there_is_something_to_learn(arm: Callable[..., Arm]) -> None:
-    """At a generous epsilon, on tables that all but tell the label."""
+def test_a_private_model_still_learns_where_there_is_something_to_learn(
+    arm: Callable[..., Arm], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At a generous epsilon, on tables that all but tell the label; with noise that can be repeated."""
+    monkeypatch.setattr(simulation.harness, "says_synthetic", lambda folder: True)
     study = private_study(
-        privacy={"epsilon": 20.0, "max_grad_norm": 2.0, "statistics": "withheld"},
+        privacy={"epsilon": 20.0, "max_grad_norm": 2.0, "statistics": "exact"},
+        tabular={"scaling": "standard"},
         federation={"rounds": 30},
-        training={"learning_rate": 1.0, "warmup_rounds": 0},
+        training={"learning_rate": 0.3, "warmup_rounds": 0},
     )
     central = tables_site(arm(study).sites[0].data.parent / "central", 300, seed=9)
     run = replace(arm(study), central=central)
     run_arm(run)
     aucs = [r["central"]["auc"] for r in Run.open(run.folder).records()]
-    assert max(aucs[-5:]) > aucs[0] + 0.05
+    assert max(aucs[-5:]) > 0.8

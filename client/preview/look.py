@@ -8,7 +8,7 @@ hospital's own ledger, audit log and kept answers are read at most.
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -43,6 +43,8 @@ class Preview:
         inverted: one participant's image and row, computed back; None where it was left out.
         held_out: test participants, whom the attack takes for strangers.
         seconds: all this took.
+        numbers: parameters that every round trains and sends, plain or under masks.
+        rounds_left: rounds that the ledger would let the study train today.
     """
 
     config: SiteConfig
@@ -58,6 +60,8 @@ class Preview:
     inverted: Inverted | None
     held_out: int
     seconds: float
+    numbers: int
+    rounds_left: int
 
     @property
     def bytes_a_round(self) -> int:
@@ -88,21 +92,30 @@ def preview(study_file: Path, site_file: Path, *, image: bool = True, progress: 
     with scratch_round(study_file, site_file, progress) as run:
         forms = _forms(run)
         leaving = [form for form in forms if form[0] != PLAIN]
+        price = cost(run)
         return Preview(
             config=run.config,
             study=run.study,
             synthetic=says_synthetic(run.root / run.config.data),
-            answers=run.answers,
+            answers=tuple(_with_ledger(a, price) for a in run.answers),
             keys=run.keys,
             notes=run.notes,
             described=run.only(Described),
             evaluated=run.only(Evaluated),
-            cost=cost(run),
+            cost=price,
             membership=membership(run, forms),
             inverted=inverted(run, leaving) if image else None,
             held_out=len(run.site.split.test),
             seconds=time.monotonic() - started,
+            numbers=sum(run.start.manifest.sizes),
+            rounds_left=price.refused.get("Train", (run.study.federation.rounds, ""))[0],
         )
+
+
+def _with_ledger(answer: Answer, price: Cost) -> Answer:
+    """The answer, refused where the hospital's ledger refuses it from the first time on."""
+    before, why = price.refused.get(answer.request, (1, ""))
+    return answer if answer.refused or before or not why else replace(answer, refused=why)
 
 
 def _forms(run: Round) -> list[tuple[str, Parameters]]:

@@ -29,7 +29,7 @@ from client.approval import Approvals
 from client.identity import make_identity, public_of
 from client.policy import Policy
 from client.preview.permission import keys_to_change, no_approval, permitting, refusal, stays, too_few
-from client.study_words import Missing
+from client.study_words import Missing, asked_for
 from client.training_round import train
 from client.workspace import Site, SiteConfig, open_site
 from sarco_models.config import StudyConfig, load_config, load_study
@@ -225,7 +225,8 @@ def _run(site: Site, config: SiteConfig, root: Path) -> Round:
     prevalence = min(max(sums.training_positive / sums.training, 1e-3), 1 - 1e-3)  # a noised count may be anything
     about = (study.digest, setup.digest, study.federation.rounds)
     answers.append(ask(Evaluate(*about, prevalence, after)))
-    answers.append(ask(Assess(*about, prevalence, THRESHOLD, after)))
+    if "Assess" in asked_for(study):
+        answers.append(ask(Assess(*about, prevalence, THRESHOLD, after)))
     answers.append(ask(Probe(*about, after)))
     keys = keys_to_change(site, start.manifest, config, lacking)
     return Round(site, config, root, setup, start, after, tuple(answers), keys, notes)
@@ -264,10 +265,10 @@ def _asker(site: Site, policy: Policy, lacking: str) -> Callable[[Request], Answ
         return Answer(
             request=task,
             reply=reply,
-            pieces=_pieces(reply, policy),
+            pieces=_pieces(reply, policy, site.study),
             times=rounds if isinstance(request, Train | Keys | Reveal) else 1,
-            refused=refusal(request, policy, site.study, lacking),
-            absent=tuple(said) if isinstance(reply, Refused) else too_few(reply, policy),
+            refused=refusal(request, policy, site, lacking),
+            absent=tuple(said) if isinstance(reply, Refused) else too_few(reply, policy, site.study),
         )
 
     return ask
@@ -291,14 +292,14 @@ def _handled(site: Site, request: Request) -> tuple[Reply, list[str]]:
         log.propagate = shown
 
 
-def _pieces(reply: Reply, policy: Policy) -> tuple[Piece, ...]:
+def _pieces(reply: Reply, policy: Policy, study: StudyConfig) -> tuple[Piece, ...]:
     values: dict[str, str] = {}
     for name, value in pieces(reply):
         if isinstance(value, dict):
             values |= {f"{name}.{metric}": f"{v:.6g}" for metric, v in value.items()}
         elif isinstance(value, str | int | float):
             values[name] = f"{value:.6g}" if isinstance(value, float) else str(value)
-    return tuple(Piece(part, values.get(part.name, ""), stays(part, reply, policy)) for part in parts_of(reply))
+    return tuple(Piece(part, values.get(part.name, ""), stays(part, reply, policy, study)) for part in parts_of(reply))
 
 
 def seen_update(run: Round) -> Parameters | None:

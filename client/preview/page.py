@@ -15,8 +15,11 @@ from typing import Any
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
+from client.budget_figures import counted
 from client.preview.layout import CSS, HTML
 from client.preview.look import Preview
+from client.preview.one_round import Answer
+from client.preview.permission import withheld
 from client.preview.shown_attacks import attacks
 from client.preview.shown_price import price
 from client.preview.shown_replies import detail, piece_name, replies
@@ -78,10 +81,20 @@ def _verdict(found: Preview, keys: int) -> dict[str, Any]:
     refused = [a for a in found.answers if a.refused]
     price = _price_in_brief(found)
     lines = [price, *found.notes]
+    rounds = found.study.federation.rounds
     if refused or found.cost.above:
-        every = len(refused) == len(found.answers) or bool(found.cost.above)
-        title = "Nothing of this study would leave today" if every else "Part of this study would be refused today"
-        what = f"{keys} settings keep it here. Below is what would leave if you allowed it."
+        title = "Part of this study would be refused today"
+        if _nothing_leaves(refused, found):
+            title = "Nothing of this study would leave today"
+        elif 0 < found.rounds_left < rounds:
+            title = f"This study would stop after round {found.rounds_left} of {rounds}: budget"
+        elif not refused:
+            title = "It would run here if no round is repeated: budget"
+        kept = counted(keys, "setting keeps", "settings keep")
+        if found.rounds_left < rounds:  # said as well where an approval is all that is missing otherwise
+            why = found.cost.refused["Train"][1]
+            lines.insert(0, f"Your ledger would refuse round {found.rounds_left + 1} of {rounds}: {why}.")
+        what = f"{kept} it, or a part of it, here. Below is what would leave if you allowed it."
         step = "read what would leave and what it costs; change the keys that you agree with, then run this again."
         return {"kind": "cannot-check", "title": title, "lines": [what, *lines], "next": step}
     return {
@@ -90,6 +103,11 @@ def _verdict(found: Preview, keys: int) -> dict[str, Any]:
         "lines": lines,
         "next": "keep this page with your records; sarco-site audit show tells later what really left.",
     }
+
+
+def _nothing_leaves(refused: Sequence[Answer], found: Preview) -> bool:
+    """Whoever has not described itself is asked nothing further."""
+    return len(refused) == len(found.answers) or "Describe" in [a.request for a in refused]
 
 
 def _price_in_brief(found: Preview) -> str:
@@ -108,15 +126,14 @@ def _price_in_brief(found: Preview) -> str:
 
 def _counts(found: Preview) -> list[dict[str, Any]]:
     rounds, cost = found.study.federation.rounds, found.cost
-    numbers = sum(math.prod(p.part.shape) for a in found.answers if a.request == "Train" for p in a.pieces)
     limit = "unlimited" if math.isinf(cost.budget.lifetime) else f"{cost.budget.lifetime:g}"
     worst = [m for m in found.membership if m.found is not None]
     area = worst[-1].found.auc if worst and worst[-1].found else None
     return [
         {"what": "leaves in each round", "number": size(found.bytes_a_round), "unit": "",
-         "below": [f"{numbers:,} numbers"]},
+         "below": [f"{found.numbers:,} parameters and a few counts"]},
         {"what": "leaves in the whole study", "number": size(found.bytes_in_all), "unit": "",
-         "below": [f"{rounds} rounds"]},
+         "below": [counted(rounds, "round")]},
         {"what": "epsilon of the whole study", "number": epsilon_words(cost.whole), "unit": "",
          "below": [f"one round {epsilon_words(cost.one_round)}"]},
         {"what": "spent so far, all studies", "number": epsilon_words(cost.spent), "unit": f"of {limit}",
@@ -130,12 +147,13 @@ def _short(found: Preview) -> list[str]:
     study, d = found.study, found.described
     shown = [p for a in found.answers if a.request == "Train" for p in a.pieces if p.part.kind == "parameter"]
     what = "images and tables" if study.uses_images and study.inputs else "images" if study.uses_images else "tables"
-    tensors = f"{len(shown)} tensors" if shown else "one vector under masks"
+    back = f"{len(shown)} tensors of changed numbers go" if shown else "one vector of changed numbers under masks goes"
+    rounds = study.federation.rounds
+    times = f"once, and {back} back" if rounds == 1 else f"{rounds} times, and {back} back each time"
     lines = [
         f"A model learns from {what} of {d.training} of your {d.participants} participants who has "
-        f"{study.label.condition}. It comes to you {study.federation.rounds} times, and {tensors} of changed "
-        "numbers go back each time.",
-        "Beside it go counts of people, sums over columns, metrics and a histogram: every one is listed below.",
+        f"{study.label.condition}. It comes to you {times}.",
+        f"Beside it {_beside(found)}: every one is listed below.",
         "No image, no row of a table, no identifier and no file name leaves.",
     ]
     if study.privacy:
@@ -150,18 +168,36 @@ def _short(found: Preview) -> list[str]:
     return [*lines, seen]
 
 
+def _beside(found: Preview) -> str:
+    """What goes beside the parameters, by the replies as they were made."""
+    leaving = {f"{a.request}.{p.part.name}" for a in found.answers for p in a.pieces if not p.stays}
+    kinds = {
+        "sums over columns": "Describe.moments.total" in leaving and bool(found.described.moments.count.any()),
+        "metrics": any(".metrics." in name for name in leaving),
+        "a histogram of scores": any(name.startswith("Evaluate.histogram") for name in leaving),
+        "your assessment of the model": any(name.startswith("Assess.evaluation") for name in leaving),
+        "how well training participants can be told from others": "Probe.auc" in leaving,
+    }
+    *most, last = ["counts of people", *(words for words, goes in kinds.items() if goes)]
+    return f"go {', '.join(most)} and {last}" if most else f"go {last}"
+
+
 # ---- policy ----------------------------------------------------------------------------------------------------------
 
 
 def _keys(found: Preview) -> Table:
-    rows = [Row((m.key, m.write, sentence(m.why))) for m in found.keys]
+    rows = [Row((piece_name(m.key), m.write, sentence(m.why))) for m in found.keys]
     named = {m.key for m in found.keys}
     rows += [
-        Row((key, f"{epsilon_words(needed)} or more", "With what the ledger holds, this study would pass the limit."))
+        Row((piece_name(key), _at_least(needed), "With what the ledger holds, this study would pass the limit."))
         for key, needed in found.cost.above.items()
         if key not in named
     ]
     return Table((("Key of site.toml", "name"), ("It would have to say", ""), ("Because", "")), tuple(rows))
+
+
+def _at_least(needed: float) -> str:
+    return '"unlimited"' if math.isinf(needed) else f"{math.ceil(100 * needed - 1e-9) / 100:g} or more"
 
 
 def _stays(found: Preview) -> Table:
@@ -182,13 +218,22 @@ def _about(found: Preview) -> Sequence[str]:
     lines = [
         "One round was run with the code that would answer the coordinator, in a scratch folder: your ledger, audit "
         "log and approvals were read and not changed, and no connection was opened.",
-        "The threshold of the assessment is a stand-in (.5), the scaling of the tables is that of your hospital alone, "
-        f"and the final model is that of round 1 of {study.federation.rounds}.",
+        f"{_stand_ins(found)}, and the final model is that of round 1 of {study.federation.rounds}.",
         f"Labels were made by {rule_name(found.described.label_rule)}.",
     ]
     if study.federation.secure_aggregation:
         lines.append("Under the masks two hospitals were made up, with keys of their own; their updates do not exist.")
     return lines
+
+
+def _stand_ins(found: Preview) -> str:
+    if withheld(found.study):
+        return (
+            "Statistics are withheld: the tables are scaled by the study's ranges, there is no threshold, no assessment"
+        )
+    return (
+        "The threshold of the assessment is a stand-in (.5), the scaling of the tables is that of your hospital alone"
+    )
 
 
 def _content_policy(style: str) -> str:

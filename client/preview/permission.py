@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from client.approval import Approvals
+from client.identity import by_name
 from client.policy import Policy, Refusal, check, check_people
 from client.study_words import Missing, missing
 from client.workspace import Site, SiteConfig
@@ -61,31 +62,48 @@ def keys_to_change(site: Site, manifest: Manifest, config: SiteConfig, lacking: 
     policy, budget = config.policy, config.budget
     if lacking:
         found.append(Missing("sarco-site approve", f"study {study.digest[:12]}", f"an approval: {lacking}"))
-    found += missing(study, manifest, policy, budget)
-    try:
-        check_people(training=len(people), positive=int(people.labels.sum()), policy=policy, study=study)
-    except Refusal as refusal:
-        limit = max(policy.min_training_participants, study.federation.min_participants)
-        found.append(Missing("min_training_participants", f"(it is {limit})", str(refusal)))
+    found += missing(study, manifest, policy, budget, {config.name, *by_name(config.peers)})
+    why = too_small(site, policy)
+    if why and study.federation.min_participants <= len(people) < policy.min_training_participants:
+        found.append(Missing("min_training_participants", f"{len(people)} or less", why))
+    elif why:
+        found.append(Missing("no key of yours", "another study, or more participants", why))
     return tuple(found)
 
 
-def refusal(request: Request, policy: Policy, study: StudyConfig, lacking: str) -> str:
-    """The first reason for which the hospital would refuse this request today, with the key; empty where it would not.
-
-    ``lacking`` as in :func:`no_approval`.
-    """
+def too_small(site: Site, policy: Policy) -> str:
+    """Why the hospital's policy would refuse every request for its people's sake; empty where it would not."""
+    people = site.split.train
     try:
-        check(request, policy, study, lacking)
+        check_people(training=len(people), positive=int(people.labels.sum()), policy=policy, study=site.study)
     except Refusal as refused:
         return str(refused)
     return ""
 
 
-def stays(part: Part, reply: Reply, policy: Policy) -> str:
+def refusal(request: Request, policy: Policy, site: Site, lacking: str) -> str:
+    """The first reason for which the hospital would refuse this request today, with the key; empty where it would not.
+
+    What the ledger would refuse is not among it. ``lacking`` as in :func:`no_approval`.
+    """
+    try:
+        check(request, policy, site.study, lacking)
+    except Refusal as refused:
+        return str(refused)
+    return too_small(site, policy)
+
+
+def withheld(study: StudyConfig) -> bool:
+    """Whether the study itself leaves sums and histogram with the hospital."""
+    return study.privacy is not None and study.privacy.statistics == "withheld"
+
+
+def stays(part: Part, reply: Reply, policy: Policy, study: StudyConfig) -> str:
     """Why the policy keeps a piece of an answer that it allows; empty where it lets it out."""
     if part.kind == "metric" and (name := part.name.rpartition(".")[2]) not in policy.metrics:
         return f'metrics: "{name}" is not among them'
+    if isinstance(reply, Described) and part.kind == "sums" and withheld(study):
+        return "the study withholds the sums (zeros are sent)"
     if isinstance(reply, Described) and part.kind == "sums" and "sums" not in policy.statistics:
         return 'statistics: "sums" is not among them (zeros are sent)'
     if isinstance(reply, Evaluated) and part.kind == "sums" and "histogram" not in policy.statistics:
@@ -93,15 +111,17 @@ def stays(part: Part, reply: Reply, policy: Policy) -> str:
     return ""
 
 
-def too_few(reply: Reply, policy: Policy) -> tuple[str, ...]:
-    """What a reply does not hold because too few people are behind it."""
+def too_few(reply: Reply, policy: Policy, study: StudyConfig) -> tuple[str, ...]:
+    """What a reply does not hold, because the study withholds it, or because too few people are behind it."""
     few = f"fewer than min_cell = {policy.min_cell} people of a kind are behind it"
     lines = []
     if isinstance(reply, Trained | Masked | Evaluated) and "auc" not in reply.metrics:
         lines.append(f"metrics.auc: {few}, or they are all of one class")
     if isinstance(reply, Evaluated) and reply.histogram is None:
-        lines.append(f"histogram: {few}")
-    if isinstance(reply, Described) and bool((reply.moments.count == 0).any()):
+        lines.append(f"histogram: {'the study withholds it' if withheld(study) else few}")
+    if isinstance(reply, Described) and withheld(study):
+        lines.append("sums of the columns: the study withholds them; zeros are sent")
+    elif isinstance(reply, Described) and bool((reply.moments.count == 0).any()):
         lines.append(f"sums of a column: the model does not use it, or {few}")
     if isinstance(reply, Assessed):
         hidden = [n for n in ("auc", "found", "spared", "histogram") if getattr(reply.evaluation, n) is None]

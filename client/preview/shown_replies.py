@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from client.preview.drawings import histogram
 from client.preview.look import Preview
 from client.preview.one_round import Answer, Piece
 from client.preview.tables import Row, Table, size
-from client.preview.words import PARAMETERS, WHAT, WHEN, meaning
+from client.preview.words import PARAMETERS, WHEN, meaning, what
 from sarco_models.schema import design_columns
 
 _SHOWN = 9
@@ -24,9 +24,9 @@ def replies(found: Preview) -> Table:
     """One line for each request."""
     rows = []
     for a in found.answers:
-        today = _NO if a.refused else _YES
+        today = _NO if a.refused else _today(a, found)
         sizes = size(a.num_bytes), size(a.num_bytes * a.times)
-        rows.append(Row((a.request, WHEN[a.request], WHAT[a.request], *sizes, today)))
+        rows.append(Row((a.request, WHEN[a.request], what(a.request, found.study), *sizes, today)))
     rows.append(Row(("Together", "", "", size(found.bytes_a_round) + " a round", size(found.bytes_in_all), "")))
     head = ("Request", "name"), ("When", "when"), ("What it is", "means"), ("Once", "num"), ("Whole study", "num")
     return Table((*head, ("Today", "")), tuple(rows))
@@ -58,8 +58,15 @@ def detail(answer: Answer, found: Preview) -> dict[str, Any]:
     }
 
 
+def _today(answer: Answer, found: Preview) -> Markup:
+    """Rounds that the ledger lets through leave, the others do not."""
+    if answer.times > 1 and found.rounds_left < answer.times:
+        return Markup('<span class="no">until round {}</span>').format(found.rounds_left)
+    return _YES
+
+
 def _what(answer: Answer, found: Preview, parameters: bool) -> str:
-    words = WHAT[answer.request] + (f" {PARAMETERS}" if parameters else "")
+    words = what(answer.request, found.study) + (f" {PARAMETERS}" if parameters else "")
     own = answer.refused and answer.refused != found.answers[0].refused  # what holds for all is said once, above
     return words + (f" Refused today: {answer.refused}." if own else "")
 
@@ -79,9 +86,10 @@ def _piece_row(answer: Answer, piece: Piece, found: Preview) -> Row:
     return Row(cells, bool(piece.stays))
 
 
-def piece_name(name: str) -> str:
-    """A piece's name without what all of its kind have in common."""
-    return name.removeprefix("parameters.").removeprefix("evaluation.")
+def piece_name(name: str) -> Markup:
+    """A piece's name without what all of its kind have in common; a long one breaks after its dots."""
+    short = escape(name.removeprefix("parameters.").removeprefix("evaluation."))
+    return Markup(".<wbr>").join(short.split("."))
 
 
 def _sums(found: Preview) -> tuple[Table, str]:

@@ -23,11 +23,18 @@ WHAT = {
     "Reveal": "The seed of your own mask, once every hospital's masked update is there: without the others' masks, "
     "which cancel in the sum only, it opens nothing.",
     "Evaluate": "How good the final model is on your validation participants, and a histogram of your training "
-    "participants' scores, from which the threshold is frozen.",
+    "participants' scores, from which the threshold is frozen. For one model in a study, never for a second.",
     "Assess": "How good the released model is on your test participants: the hospital's own evaluation.",
-    "Probe": "How well the released model tells people whom it was trained on from people it has never seen.",
+    "Probe": "How well the released model tells people whom it was trained on from people it has never seen. It is of "
+    "training participants, without noise: no epsilon covers it. For one model in a study, never for a second.",
 }
 PARAMETERS = "The tensors are the model's numbers after your training: they carry traces of the people behind them."
+_WITHHELD = {
+    "Describe": "How many people you have, and under noise how many of those in training are cases. The study "
+    "withholds the sums over your tables: zeros are sent in their place.",
+    "Evaluate": "How good the final model is on your validation participants, for one model in a study. The study "
+    "withholds the histogram of scores: there is no threshold, and nobody is asked for an assessment.",
+}
 _NOISED = " With noise, inside epsilon."
 _PIECES = {
     "*.site": "Your hospital's name, as the coordinator knows it.",
@@ -63,8 +70,8 @@ _PIECES = {
     "Probe.members": "How many training participants were scored.",
     "Probe.others": "How many test participants they were compared with.",
     "Probe.auc": "Chance that a training participant looks more familiar to the model than a test participant: .5 is "
-    "no leak.",
-    "Probe.tpr": "Share of training participants recognised while hardly anybody else is taken for one.",
+    "no leak.{probed}",
+    "Probe.tpr": "Share of training participants recognised while hardly anybody else is taken for one.{probed}",
     "Keys.public": "A key made for this attempt only. It tells nothing of your people.",
     "Keys.signature": "Proof that the key is your hospital's.",
     "Reveal.seed": "Opens your own mask of this attempt; your update stays under the masks shared with the others.",
@@ -80,6 +87,19 @@ NUMBERS = {
 }
 
 
+def what(request: str, study: StudyConfig) -> str:
+    """What a request is answered in this study."""
+    words = _WITHHELD.get(request, "") if _withholds(study) else ""
+    words = words or WHAT[request]
+    if study.privacy is None and request in ("Describe", "Train", "Evaluate", "Probe"):
+        words += " Your ledger counts it as unprotected."
+    return words
+
+
+def _withholds(study: StudyConfig) -> bool:
+    return study.privacy is not None and study.privacy.statistics == "withheld"
+
+
 def meaning(request: str, piece: str, study: StudyConfig, min_cell: int) -> str:
     """One sentence on a piece of a reply; empty where none is needed.
 
@@ -90,11 +110,14 @@ def meaning(request: str, piece: str, study: StudyConfig, min_cell: int) -> str:
         min_cell: the hospital's smallest count.
     """
     private = study.privacy is not None and study.privacy.statistics != "exact"
+    if _withholds(study) and piece.startswith("moments."):
+        return ""  # why they stay is said before
     minmax = study.tabular.scaling == "minmax"
     fills = {
         "extremes": "A person's own value, the extreme one of each column." if minmax else "Empty in this study.",
         "condition": study.label.condition,
         "noised": _NOISED * private,
+        "probed": " Without noise, in steps of .05; outside epsilon." * (study.privacy is not None),
         "min_cell": str(min_cell),
     }
     for pattern, words in _PIECES.items():

@@ -12,10 +12,10 @@ from client.approval import Approvals, code_digest
 from client.cli import app
 from client.ledger import BudgetConfig
 from client.policy import Policy
-from client.study_words import missing, sections
+from client.study_words import asked_for, missing, own_epsilon, sections
 from client.workspace import Site, open_site
 from sarco_models.chain import read
-from sarco_models.config import StudyConfig
+from sarco_models.config import StudyConfig, merged
 from sarco_models.parameters import Manifest, trained_tensors
 from sarco_models.wire import Code, Describe, Described, Refused
 from server.runs import start_model
@@ -242,11 +242,79 @@ def test_every_key_that_must_change_is_named_with_what_to_write() -> None:
         "budget.study_epsilon", "budget.lifetime_epsilon",
     }  # fmt: skip
     write = {m.key: m.write for m in found}
-    assert (write["max_epsilon"], write["min_sites"], write["plain_updates"]) == ("8", "2", "true")
+    own = own_epsilon(study, BudgetConfig())  # at the hospital's delta of 1e-5, not at the study's
+    assert 8 < own <= float(write["max_epsilon"].removesuffix(" or more")) < own + 0.011
+    assert write["budget.study_epsilon"] == write["budget.lifetime_epsilon"] == write["max_epsilon"]
+    assert (write["min_sites"], write["plain_updates"]) == ("2", "true")
     assert write["max_parameter_bytes"] == f"{4 * sum(manifest.sizes)} or more"
     assert sorted(m.write for m in found if m.key == "tasks") == [
         f"add {task}" for task in ("Assess", "Describe", "Evaluate", "Probe", "Setup", "Train")
     ]
+
+
+def test_what_the_hospitals_own_ledger_would_refuse_is_missing_before_anything_is_spent() -> None:
+    """The study keeps its promise at its own delta; at the hospital's it costs more than each of the limits."""
+    changes = merged(PRIVACY, {"privacy": {"epsilon": 3.0, "delta": 1e-3}})
+    study = tables_study(**changes)
+    manifest = Manifest.of(trained_tensors(start_model(study).net))
+    policy = permitting(study).model_copy(update={"max_epsilon": 3.0})
+    at_theirs = BudgetConfig(lifetime_epsilon=3.0, study_epsilon=3.0, delta=1e-3)
+    at_own = at_theirs.model_copy(update={"delta": 1e-5})
+    assert missing(study, manifest, policy, at_theirs) == []
+    found = missing(study, manifest, policy, at_own)
+    assert [m.key for m in found] == ["max_epsilon", "budget.study_epsilon", "budget.lifetime_epsilon"]
+    cost = own_epsilon(study, at_own)
+    assert cost > 3.5
+    assert all(f"at your own delta 1e-05: epsilon {cost:.2f}" in m.why for m in found)
+    enough = float(found[0].write.removesuffix(" or more"))
+    wider = at_own.model_copy(update={"lifetime_epsilon": enough, "study_epsilon": enough})
+    assert missing(study, manifest, policy.model_copy(update={"max_epsilon": enough}), wider) == []
+
+
+def test_what_a_private_study_costs_at_the_hospitals_delta_is_said_by_the_command(tmp_path: Path) -> None:
+    site = hospital(tmp_path, tables_study(**PRIVATE), approved_studies=[])
+    text = " ".join(approve(site, "--yes")[1].split())
+    assert f"at your own delta 0.001: epsilon {own_epsilon(site.study, site.budget):.2f}" in text
+    assert "not looked at here: whether you have" in text
+
+
+def test_under_masks_the_keys_of_three_hospitals_are_needed() -> None:
+    study, plain = tables_study(**SECURE), tables_study()
+    manifest = Manifest.of(trained_tensors(start_model(study).net))
+
+    def keys(of: StudyConfig, names: set[str]) -> list[str]:
+        return [m.key for m in missing(of, manifest, permitting(of), affordable(of), names)]
+
+    assert keys(study, {"alpha", "beta"}) == ["[[peers]]"]
+    assert keys(study, {"alpha", "beta", "gamma"}) == []
+    assert keys(plain, {"alpha"}) == []
+
+
+def test_of_withheld_statistics_there_is_no_threshold_and_no_assessment() -> None:
+    study = tables_study(**merged(PRIVACY, {"privacy": {"statistics": "withheld"}}))
+    manifest = Manifest.of(trained_tensors(start_model(study).net))
+    assert "Assess" not in asked_for(study)
+    assert "Assess" in asked_for(tables_study(**PRIVACY))
+    policy = permitting(study).model_copy(update={"statistics": ("leakage",), "tasks": asked_for(study)})
+    assert missing(study, manifest, policy, affordable(study)) == []
+    text = text_of(study)
+    assert "there is no threshold and no assessment" in text
+    assert "Once: AUC, calls at the threshold" not in text
+
+
+def test_one_is_said_as_one() -> None:
+    one = {"training": {"local_steps": 1}, "federation": {"rounds": 1}}
+    text = text_of(tables_study(**merged(PRIVACY, one)))
+    assert "1 round. In each, the model that comes down is trained by 1 step." in text
+    assert "is added in the one step of 1 round;" in text
+    assert "the head alone is trained" in text_of(image_study(model={"trainable": "head"}))
+
+
+def test_the_probe_is_said_to_be_of_members_and_outside_epsilon() -> None:
+    assert "It is of people who were trained on, has no noise and is OUTSIDE epsilon." in text_of(
+        tables_study(**PRIVATE)
+    )
+    assert "as unprotected, for good" in text_of(tables_study())
 
 
 def test_an_unprotected_study_needs_to_be_called_unlimited() -> None:

@@ -60,7 +60,9 @@ def test_request_decision_and_reply_are_written_in_this_order(site: Site) -> Non
     lines = read(log_of(site))
     by_task = {task: [e.kind for e in lines if e.facts["task"] == task] for task in replies}
     assert by_task["Train"] == ["request", "decision", "spend", "reply"]
-    assert by_task["Probe"] == ["request", "decision", "reply"]
+    assert by_task["Setup"] == by_task["Assess"] == ["request", "decision", "reply"]
+    for task in ("Describe", "Evaluate", "Probe"):  # of training participants, and the study has no privacy
+        assert by_task[task] == by_task["Train"]
     assert all(e.facts["decision"] == "allowed" for e in lines if e.kind == "decision")
     assert [e.facts["reply"] for e in lines if e.kind == "reply"] == [type(r).__name__ for r in replies.values()]
 
@@ -110,7 +112,8 @@ def test_the_reply_is_on_the_disk_before_it_leaves(site: Site, monkeypatch: pyte
     monkeypatch.setattr(os, "fsync", counted)
     answer(site, Describe(site.study.digest))
     assert synced[-1] == len(read(log_of(site)))
-    assert synced == [3, 4]  # the decision before any work, the reply before it leaves
+    # The decision before any work, then the ledger's own rows, and spend and reply before the reply leaves.
+    assert list(dict.fromkeys(synced)) == [3, 5]
 
 
 def test_a_refusal_is_recorded_with_its_code(site: Site) -> None:
@@ -189,7 +192,7 @@ def test_a_log_that_a_crash_has_torn_goes_on(site: Site) -> None:
     whole = log_of(site).read_bytes()
     log_of(site).write_bytes(whole[:-40])
     assert answer(replace(site), Describe(site.study.digest)).participants == 60
-    assert kinds(site)[-4:] == ["torn", "request", "decision", "reply"]
+    assert kinds(site)[-5:] == ["torn", "request", "decision", "spend", "reply"]
     assert verify(log_of(site)).torn == 1
 
 
@@ -369,6 +372,20 @@ def test_verify_and_show_say_what_is_there(run: Path) -> None:
     assert "Probed" in text
 
 
+def test_where_nothing_was_asked_yet_that_is_no_alarm_unless_there_is_a_ledger(tmp_path: Path) -> None:
+    (tmp_path / "site.toml").write_text('name = "alpha"\ndata = "d"\nstudy = "s"\nlabel_rule = "x"\n')
+    for command in ("verify", "show"):
+        code, text = said("audit", command, tmp_path / "site.toml")
+        assert code == 0, text
+        assert "nothing was asked here yet" in text
+    (tmp_path / "state").mkdir()
+    (tmp_path / "state" / "ledger.sqlite").touch()
+    for command in ("verify", "show"):
+        code, text = said("audit", command, tmp_path / "site.toml")
+        assert code == 1
+        assert "nothing was asked here yet" not in text
+
+
 def test_verify_fails_loudly_and_says_what_to_do(run: Path) -> None:
     toml = run / "run" / "sites" / "alpha" / "site.toml"
     alphas(run).write_bytes(alphas(run).read_bytes().replace(b'"allowed"', b'"refused"', 1))
@@ -395,7 +412,7 @@ def test_a_ledger_that_was_taken_away_or_cut_is_found_by_the_log(run: Path) -> N
         path.unlink()
     code, text = said("audit", "verify", toml)
     assert code == 1
-    assert "is missing, and the audit log has seen 2 spends" in text
+    assert "is missing, and the audit log has seen 5 spends" in text
 
 
 # ---- speed -----------------------------------------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 import json
 import math
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -207,6 +208,21 @@ def test_a_hospital_that_spent_nothing_is_told_so(site: Path) -> None:
     said = told(site)
     assert "nothing was ever spent here" in said[0]
     assert not (site.parent / "state").exists(), "looking makes no ledger"
+
+
+def test_of_a_hospital_that_spent_nothing_no_page_is_written_and_it_is_said(site: Path, tmp_path: Path) -> None:
+    plot, html = tmp_path / "out" / "curve.png", tmp_path / "out" / "page.html"
+    said = told(site, plot=plot, html=html)
+    assert said[-2:] == [f"not written: {path}: nothing was spent yet" for path in (plot, html)]
+    assert not plot.parent.exists()
+
+
+@pytest.mark.parametrize(("lifetime", "kind"), [(2.0, "may-join"), (1.01, "little-left"), ("unlimited", "may-join")])
+def test_a_budget_of_which_hardly_anything_is_left_is_not_green(spent: Path, lifetime: float | str, kind: str) -> None:
+    found = summary(opened(spent), BUDGET, "centre_a", {}, over_time=True)
+    limit = lifetime if isinstance(lifetime, str) else found.epsilon * lifetime
+    shown = page(replace(found, budget=BUDGET.model_copy(update={"lifetime_epsilon": limit})))
+    assert f'class="verdict {kind}"' in shown
 
 
 def test_a_ledger_that_was_taken_away_is_missed(spent: Path) -> None:

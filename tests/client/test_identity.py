@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, generate_private_key
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from typer.testing import CliRunner
 
@@ -61,6 +62,17 @@ def test_one_hospital_cannot_be_enrolled_as_two() -> None:
     for peers in ([("a", one), ("b", one)], [("a", one), ("a", two)]):
         with pytest.raises(ConfigError, match=r"\[\[peers\]\] number 2"):
             by_name([Peer(name=name, key=key) for name, key in peers])
+
+
+@pytest.mark.parametrize("seed", [
+    "9d61b19deffd5a60ba844af492ec2cc44449c5697b326919703bac031cae7f60",
+    "4ccd089b28ff96da9db6c346ec114e0f5b8a319f35aba624da8cf6ed4fb8a6fb",
+])  # fmt: skip
+def test_a_key_that_everybody_can_read_in_a_standard_enrols_nobody(seed: str) -> None:
+    """Their secret halves stand in RFC 8032, 7.1: whoever carries the messages could sign as that hospital."""
+    key = public_of(Ed25519PrivateKey.from_private_bytes(bytes.fromhex(seed)))
+    with pytest.raises(ConfigError, match=r"number 1, other: key .* is a published test vector.*sarco-site key"):
+        by_name([Peer(name="other", key=key)])
 
 
 def test_a_fingerprint_is_twenty_digits_of_the_key() -> None:

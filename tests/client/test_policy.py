@@ -312,7 +312,7 @@ def test_the_example_is_complete_and_loads() -> None:
     written = tomllib.loads(example.read_text())
     assert set(written["policy"]) == set(Policy.model_fields)
     assert set(written["budget"]) == set(BudgetConfig.model_fields)
-    assert set(SiteConfig.model_fields) - {"templates"} == set(written)
+    assert set(SiteConfig.model_fields) - {"templates", "peers"} == set(written)
     assert not config.policy.unprotected_training
     for line in example.read_text().splitlines():
         if " = " in line and not line.startswith("#"):

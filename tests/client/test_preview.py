@@ -26,7 +26,7 @@ from client.tasks import handle
 from client.workspace import SiteConfig, open_site
 from sarco_models.accounting import Spend, epsilon, plan
 from sarco_models.config import StudyConfig, load_config, merged
-from sarco_models.errors import ConfigError
+from sarco_models.errors import BudgetExceeded, ConfigError
 from sarco_models.inversion import Inversion
 from sarco_models.messages import Describe, Masked, Refused, Setup, Train, Trained
 from sarco_models.payload import digest_of, parts_of
@@ -124,11 +124,12 @@ def test_what_is_shown_is_what_the_hospital_answers(tmp_path: Path) -> None:
 def test_every_piece_of_every_reply_stands_on_the_page(tmp_path: Path) -> None:
     found = preview(*hospital(tmp_path, tables_study()))
     text = page(found)
+    unbroken = text.replace("<wbr>", "")
     for answer in found.answers:
         assert [p.part for p in answer.pieces] == list(parts_of(answer.reply))
         assert answer.digest in text
         for piece in answer.pieces:
-            assert piece.part.name.removeprefix("parameters.").removeprefix("evaluation.") in text
+            assert piece.part.name.removeprefix("parameters.").removeprefix("evaluation.") in unbroken
             assert piece.part.sha256[:10] in text
             if piece.part.kind == "metric":
                 assert piece.value in text
@@ -201,7 +202,77 @@ def test_too_small_a_limit_of_the_budget_is_named(tmp_path: Path) -> None:
     tight = BUDGET.replace("lifetime_epsilon = 6.0", "lifetime_epsilon = 2.0")
     found = preview(*hospital(tmp_path, study, allowing(study) + tight))
     assert set(found.cost.above) == {"budget.lifetime_epsilon"}
-    assert "budget.lifetime_epsilon" in page(found)
+    assert "budget.<wbr>lifetime_epsilon" in page(found)
+
+
+def test_the_round_in_which_the_ledger_would_stop_is_the_round_in_which_it_does(tmp_path: Path) -> None:
+    """The study keeps its own promise, and is above the hospital's limit of a study at the hospital's own delta."""
+    study = tables_study(**merged(PRIVATE, {"federation": {"rounds": 6}, "privacy": {"statistics": "exact"}}))
+    strict = BUDGET.replace("delta = 1e-3", "delta = 1e-6").replace("lifetime_epsilon = 6.0", "lifetime_epsilon = 40.0")
+    where = hospital(tmp_path, study, allowing(study, max_epsilon=40.0) + strict)
+    found = preview(*where, image=False)
+    assert set(found.cost.above) == {"budget.study_epsilon"}
+    stop = found.rounds_left
+    assert 0 < stop < 6
+    text = page(found)
+    assert f"This study would stop after round {stop} of 6: budget" in text
+    assert "Nothing of this study" not in text
+    assert f"until round {stop}" in text
+    assert f"Your ledger would refuse round {stop + 1} of 6: budget.study_epsilon is 4, and" in text
+    config, one = load_config(where[1], SiteConfig), plan(study).training
+    people = open_site(where[1]).persons
+    ledger = Ledger.open(tmp_path / "other.sqlite")
+    for k in range(1, stop + 1):
+        ledger.charge(study=study.digest, round=k, task="Train", people=people, spend=one, budget=config.budget)
+    with pytest.raises(BudgetExceeded):
+        ledger.charge(study=study.digest, round=stop + 1, task="Train", people=people, spend=one, budget=config.budget)
+
+
+def test_the_policys_greatest_epsilon_is_held_at_the_hospitals_own_delta(tmp_path: Path) -> None:
+    study = tables_study(**PRIVATE)
+    wide = BUDGET.replace("1e-3", "1e-6").replace("6.0", "60.0").replace("4.0", "60.0")
+    found = preview(*hospital(tmp_path, study, allowing(study, max_epsilon=3.0) + wide), image=False)
+    assert set(found.cost.above) == {"max_epsilon"}
+    assert "max_epsilon" in {m.key for m in found.keys}
+
+
+def test_what_the_budget_or_the_cohort_refuses_is_refused_on_the_page(tmp_path: Path) -> None:
+    study = tables_study(**PRIVATE)
+    nothing = BUDGET.replace("6.0", "0.0")
+    found = preview(*hospital(tmp_path / "poor", study, allowing(study) + nothing), image=False)
+    refused = {a.request: a.refused for a in found.answers if a.refused}
+    assert set(refused) == {"Describe", "Train", "Evaluate"}
+    assert all("budget.lifetime_epsilon is 0" in why for why in refused.values())
+    assert "Nothing of this study would leave today" in page(found)
+    few = preview(
+        *hospital(tmp_path / "few", study, allowing(study, min_training_participants=50) + BUDGET), image=False
+    )
+    assert all("at least 50 are needed" in a.refused for a in few.answers)
+    assert {m.key: m.write for m in few.keys} == {"min_training_participants": f"{few.described.training} or less"}
+
+
+def test_withheld_statistics_are_said_to_be_the_studys_doing_and_nothing_is_assessed(tmp_path: Path) -> None:
+    changes = merged(PRIVATE, {"privacy": {"statistics": "withheld"}, "tabular": {"scaling": "clinical_range"}})
+    study = tables_study(**changes)
+    found = preview(*hospital(tmp_path, study, allowing(study) + BUDGET), image=False)
+    assert "Assess" not in [a.request for a in found.answers]
+    stays = {p.part.name: p.stays for a in found.answers for p in a.pieces if p.stays}
+    assert set(stays.values()) == {"the study withholds the sums (zeros are sent)"}
+    absent = [line for a in found.answers for line in a.absent]
+    assert "histogram: the study withholds it" in absent
+    text = page(found)
+    (beside,) = re.findall(r"Beside it go (.*?): every one is listed", text)
+    assert "sums" not in beside
+    assert "histogram" not in beside
+    assert "there is no threshold" in text
+
+
+def test_parameters_are_counted_as_approve_counts_them(tmp_path: Path) -> None:
+    where = hospital(tmp_path, tables_study())
+    found = preview(*where, image=False)
+    text = CliRunner().invoke(app, ["approve", str(where[0]), "--site", str(where[1]), "--yes"]).output
+    assert f"Trained are {found.numbers:,} numbers in" in text
+    assert f"{found.numbers:,} parameters" in page(found)
 
 
 # ---- price -----------------------------------------------------------------------------------------------------------
@@ -370,6 +441,7 @@ def test_the_command_writes_the_page(tmp_path: Path) -> None:
     done = CliRunner().invoke(app, command)
     assert done.exit_code == 0, done.output
     assert out.read_text(encoding="utf-8").startswith("<!doctype html>")
+    assert out.stat().st_mode & 0o777 == 0o600
     assert CliRunner().invoke(app, [*command[:1], str(tmp_path / "none.toml"), *command[2:]]).exit_code == 1
 
 

@@ -24,6 +24,7 @@ from sarco_models.summaries import Moments
 from sarco_models.training import predict
 from sarco_models.wire import Code, Described, Probe, Probed, Setup
 from server.probing import probe_fault
+from simulation.harness import affordable
 from tests.sites import opened, read_csv, tables_site, tables_study, write_rows
 
 STUDY = tables_study(model={"dropout": 0.0}, training={"learning_rate": 0.05})
@@ -39,7 +40,8 @@ def site_of(folder: Path, study: StudyConfig = STUDY, state: str = "state", **po
     torch.manual_seed(3)
     parts = split(opened(folder, study), study.split, study.training.seed)
     allowed = Policy.model_validate({"approved_studies": (study.digest,), "tasks": ("Probe",), **policy})
-    site = Site(folder.name, study, "invented2026", allowed, parts, folder.parent / state)
+    budget = affordable(study)
+    site = Site(folder.name, study, "invented2026", allowed, parts, folder.parent / state, budget=budget)
     site.keep(setup_of(study, site))
     return site
 

@@ -22,7 +22,7 @@ from sarco_models import privacy
 from sarco_models.accounting import plan
 from sarco_models.clipping import ParticipantOptimizer
 from sarco_models.cohort import HeldOut, Split, TrainingPeople, split
-from sarco_models.config import StudyConfig
+from sarco_models.config import IntensityConfig, StudyConfig
 from sarco_models.devices import seeded
 from sarco_models.errors import ConfigError
 from sarco_models.fusion import build_model
@@ -393,7 +393,7 @@ def test_a_study_that_is_not_sampled_as_epsilon_assumes_is_refused(people: Split
 
 def test_grey_levels_measured_on_everybody_are_refused(seen: Split, people: Split) -> None:
     """One person's images would change everybody's, and with them every gradient."""
-    study = images(intensity={"standardize": "device"})
+    study = images().model_copy(update={"intensity": IntensityConfig(standardize="device")})  # no file can say it
     with pytest.raises(ConfigError, match=r'intensity\.standardize = "device" .* write standardize = "none"'):
         noised(study, reader_of(study, seen), seen.train, Secret(1), noise_multiplier=1.0)
     without_images = tables(intensity={"standardize": "device"})

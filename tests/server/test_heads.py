@@ -10,7 +10,7 @@ from sarco_models.chain import Chain, read
 from sarco_models.errors import ChainBroken, RunError
 from server import heads
 from server.cli import app
-from server.heads import export, note
+from server.heads import export, named, note
 from server.runs import CoordinatorConfig, Run
 from tests.sites import tables_study
 
@@ -102,10 +102,30 @@ def test_the_export_holds_what_was_good_and_names_the_study(run: Run, hospital: 
     note(run.folder, "alpha", "Train", 2, hospital[2])
     result = CliRunner().invoke(app, ["heads", str(run.folder), "--out", str(run.folder / "heads.json")])
     assert result.exit_code == 0, result.output
-    assert "alpha: 1 heads" in result.output
+    assert "alpha: 1 head\n" in result.output
+    assert "node 1: 1 head, from before it gave its name\n" in result.output
     listed = json.loads((run.folder / "heads.json").read_text())
     assert listed["study"] == run.study.digest
     assert [(row["site"], row["head"]) for row in listed["heads"]] == [("node 1", hospital[0]), ("alpha", hospital[2])]
+
+
+def test_a_nodes_first_head_is_that_of_the_hospital_that_it_called_itself(run: Run) -> None:
+    """A run that goes on may find another hospital at the same node, or one that never says who it is."""
+    logs = {name: Chain(run.folder / f"{name}.jsonl") for name in ("alpha", "beta", "gamma")}
+    first: dict[str, str] = {}
+    for node, name, known in ((1, "alpha", True), (2, "beta", True), (1, "gamma", False), (1, "beta", True)):
+        head = logs[name].append("reply", {"task": "Describe"})
+        heads._SEEN.clear()
+        _, last = heads._opened(run.folder / "heads.jsonl")
+        last.pop(f"node {node}", None)  # a later run has nodes of other numbers, or begins anew
+        assert note(run.folder, f"node {node}", "Describe", 0, head) == ""
+        first.setdefault(name, head)
+        if known:
+            named(run.folder, node, name)
+    assert export(run, run.folder / "heads.json") == {"alpha": 1, "beta": 2, "node 1": 1}
+    listed = json.loads((run.folder / "heads.json").read_text())["heads"]
+    assert [row["site"] for row in listed] == ["alpha", "beta", "node 1", "beta"]
+    assert [row["head"] for row in listed][:3] == list(first.values())
 
 
 def test_a_run_without_heads_says_so(run: Run) -> None:

@@ -15,7 +15,7 @@ from sarco_models.uncovered import odds, uncovered
 from server import privacy_statement
 from server.guarantees import Guarantee, Mechanism, UnitTable, tables
 from server.heads import FILE, note
-from server.privacy_statement import of_run, repeated_rounds
+from server.privacy_statement import facts, of_run, repeated_rounds
 from server.runs import Run
 from tests.sites import tables_study
 
@@ -165,6 +165,29 @@ def test_odds_are_those_of_the_definition() -> None:
     assert f"factor of {math.exp(3):.0f} at most" in odds(3.0, 1e-5)
     assert "factor of 2,981 at most, but for a chance of 1 in 100,000" in odds(8.0, 1e-5)
     assert "more than a million" in odds(math.inf, 1e-5)
+    assert "their odds" not in odds(3.0, 1e-5)  # of whoever looks, not of the person
+
+
+def test_what_a_refusal_a_split_a_probe_and_a_family_tell_is_said(private: StudyConfig) -> None:
+    text = " ".join(uncovered(private))
+    for words in (
+        "tells the number of cases modulo a few",
+        "tells that people of the hospital were in earlier studies",
+        "the numbers in steps of .05",
+        "may learn one person's membership",
+        "leaves leakage out of statistics",
+        "for two, epsilon is 6 and delta 0.021.",  # delta (1 + e**3)
+    ):
+        assert words in text, words
+    open_ = " ".join(uncovered(tables_study()))
+    assert "steps of .05" not in open_
+    assert "for two, epsilon" not in open_
+
+
+def test_the_arms_own_settings_are_written_down_for_the_report(tmp_path: Path, private: StudyConfig) -> None:
+    found = facts(a_run(tmp_path, private))["privacy"]
+    assert (found["modalities"], found["statistics"]) == (["clinical", "lab"], "private")
+    assert (found["secure_aggregation"], found["private"]) == (False, True)
 
 
 # ---- units -----------------------------------------------------------------------------------------------------------

@@ -9,6 +9,7 @@ from example_run import write_run
 
 from server import people_tables, privacy_tables, run_tables, statements
 from server.guarantees import Guarantee, Mechanism
+from server.leakage import STEPS
 from server.methods import methods, privacy
 from server.report import write_report
 from server.results import Results, read_results
@@ -98,6 +99,12 @@ def test_a_run_that_wrote_nothing_down_shows_no_table(run: Path) -> None:
     assert privacy_tables.protection(results) == []
     assert privacy_tables.uncovered(results) == []
     assert not privacy_tables.leakage(results).rows
+
+
+def test_numbers_in_steps_are_said_to_be_where_an_arm_is_private(private: Path, tmp_path: Path) -> None:
+    assert STEPS in privacy_tables.leakage(read_results(private)).caption
+    open_ = read_results(with_privacy(write_run(tmp_path, arms=("federated", "pooled"), seeds=[1])))
+    assert STEPS not in privacy_tables.leakage(open_).caption
 
 
 def test_a_study_without_images_is_told_without_images(private: Path) -> None:

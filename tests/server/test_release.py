@@ -18,7 +18,7 @@ from sarco_models.released import open_release, sha256_of
 from server import release as releasing
 from server.cli import app
 from server.evaluation import released_probabilities
-from server.leakage import LEAKAGE, Leakage, SiteLeakage, read_leakage, write_leakage
+from server.leakage import LEAKAGE, STEPS, Leakage, SiteLeakage, read_leakage, write_leakage
 from server.release import COPIED, Gate, release
 from server.runs import Run
 from simulation.harness import Arm, SiteFolder, run_arm
@@ -228,8 +228,10 @@ def measured(**changes: float) -> SiteLeakage:
     [
         ({"auc": 0.6}, True),
         ({"auc": np.nextafter(0.6, 1)}, False),
-        ({"tpr": 0.1}, True),
-        ({"tpr": np.nextafter(0.1, 1)}, False),
+        ({"tpr": 0.1, "fpr": 0.01}, True),
+        ({"tpr": np.nextafter(0.1, 1), "fpr": 0.01}, False),
+        ({"tpr": 0.14, "fpr": 0.05}, True),  # of 19 others nobody can say who is found at 1 %
+        ({"tpr": 0.15, "fpr": 0.05}, False),
         ({"auc_high": 0.99, "tpr_high": 0.99}, True),  # the limit is of the estimate; the upper limit is printed
     ],
 )
@@ -248,6 +250,48 @@ def test_an_upper_limit_above_the_gate_is_said(run: Run) -> None:
     words = list(Gate(ReleaseConfig(), Leakage({"a": measured(), "b": measured(auc_high=0.61)}, {"c": "late"})).words())
     assert ["UPPER LIMIT" in line for line in words] == [False, True, False]
     assert words[2] == "c: did not measure it (late)."
+
+
+def test_a_gate_that_is_wider_for_few_others_says_why(run: Run) -> None:
+    def words(fpr: float, others: int) -> str:
+        found = Leakage({"a": measured(fpr=fpr, others=others, tpr=0.3)}, {})
+        gate = Gate(ReleaseConfig(), found)
+        return " ".join((*gate.words(), *gate.faults()))
+
+    few = words(1 / 21, 20)
+    assert few.count("at 1 %, wider by 4.8 % - 1 %, for 20 others can show no fewer false positives than 4.8 %") == 2
+    assert "gate 13.8: 10 at 1 %" in few
+    assert "where 0.138 may be" in few
+    many = words(0.01, 200)
+    assert "wider" not in many
+    assert "gate 10)" in many
+
+
+def test_numbers_in_steps_are_said_to_be(run: Run) -> None:
+    found = Leakage({"a": measured()}, {})
+    assert [STEPS in list(Gate(ReleaseConfig(), found, rounded=r).words()) for r in (True, False)] == [True, False]
+
+
+def test_a_release_ends_with_how_many_hospitals_did_not_measure(run: Run, tmp_path: Path) -> None:
+    """Those count, too, whom nobody asked: they have taken part."""
+    for k, (found, words) in enumerate(((["alpha"], ", though 1 of 2 hospitals did not measure"), (list(PEOPLE), ""))):
+        write_leakage(run.folder, {name: Probed(name, 36, 15, 0.5, 0.0) for name in found}, {})
+        out = tmp_path / f"out{k}"
+        result = CliRunner().invoke(app, ["release", str(run.folder), "--out", str(out)])
+        assert result.output.endswith(f"released{words}: {out}\n"), result.output
+
+
+def test_the_readme_of_a_model_without_threshold_can_be_run_as_far_as_it_goes(run: Run, tmp_path: Path) -> None:
+    with_one = (release(run, tmp_path / "with").folder / "README.txt").read_text()
+    assert "called = probability >= released.threshold" in with_one
+    about = json.loads((run.folder / "model.json").read_text())
+    none = {**about, "threshold": None, "no_threshold": "the study withholds histograms (privacy.statistics)"}
+    (run.folder / "model.json").write_text(json.dumps(none))
+    text = (release(Run.open(run.folder), tmp_path / "without").folder / "README.txt").read_text()
+    assert "    # no threshold was frozen: choose your own on people of your own\n" in text
+    assert "    # Why: the study withholds histograms (privacy.statistics).\n" in text
+    assert "released.threshold" not in text
+    assert "None" not in text
 
 
 def test_intervals_come_from_the_counts_and_hold_the_estimate(tmp_path: Path) -> None:

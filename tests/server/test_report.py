@@ -450,7 +450,8 @@ def test_small_test_groups_and_mixed_reference_standards_are_limitations(run: Pa
 
 def test_differential_privacy_and_shared_extremes_are_said(run: Path) -> None:
     results = read_results(run)
-    study = results.meta.study | {"privacy": {"target_epsilon": 3.0}, "tabular": {"scaling": "minmax"}}
+    settings = {"target_epsilon": 3.0, "statistics": "exact"}
+    study = results.meta.study | {"privacy": settings, "tabular": {"scaling": "minmax"}}
     text = " ".join(privacy(Results(results.meta.model_copy(update={"study": study}), results.rows)))
     assert "target_epsilon 3.0" in text
     assert "its epsilon is not known here" in text

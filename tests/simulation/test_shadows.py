@@ -233,6 +233,24 @@ def test_the_command_writes_numbers_table_and_figure_of_the_study_that_was_run(d
     assert (out / "attack.png").stat().st_size > 10_000
 
 
+@pytest.mark.parametrize("curves", [1, 2, 3, 5, 8])
+def test_curves_that_lie_on_each_other_are_each_on_top_in_their_turn(curves: int) -> None:
+    """Along the line, in points: whoever is drawn last there is seen."""
+    turn, seen = 4.0, []
+    for place in (np.arange(3 * curves) + 0.5) * turn:
+        there = []
+        for k in range(curves):
+            width, style = attacking.line_of(k, curves)
+            if isinstance(style, str):
+                there.append(k)
+            else:
+                offset, (on, off) = style
+                if (offset * width + place) % ((on + off) * width) < on * width:
+                    there.append(k)
+        seen.append(there[-1])
+    assert seen == 3 * list(range(curves))
+
+
 def test_of_an_experiment_every_federated_arm_is_attacked_the_least_private_first(data: Path, tmp_path: Path) -> None:
     quick = {"training": {"local_steps": 1}, "federation": {"rounds": 1, "min_participants": 2}}
     studies = {
