@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from client.tasks import _seed
+from client.training_round import seed_of
 from client.workspace import Site
 from sarco_models.config import StudyConfig, load_study
 from sarco_models.parameters import Parameters
@@ -65,8 +65,8 @@ def plain_loop(sites: list[Site], start: Parameters) -> np.ndarray:
             rest = [p for n, p in net.named_parameters() if not n.startswith("branches.image.")]
             rates = (cfg.backbone_learning_rate or cfg.learning_rate, cfg.learning_rate)
             optimizer = torch.optim.AdamW([{"params": image}, {"params": rest}], weight_decay=cfg.weight_decay)
-            rng = np.random.default_rng([_seed(site, round_), 1])
-            torch.manual_seed(_seed(site, round_))
+            rng = np.random.default_rng([seed_of(site, round_), 1])
+            torch.manual_seed(seed_of(site, round_))
             step = 0
             for _ in range(cfg.local_epochs):
                 for batch in reader.batches(site.split.train, rng):

@@ -38,8 +38,7 @@ def uncovered(study: StudyConfig) -> tuple[str, ...]:
         "tells the number of cases modulo a few.",
         "A refusal for want of budget: it tells that people of the hospital were in earlier studies.",
         "Loss and AUC on validation participants in every round, where the hospital's policy lets them out.",
-        "The assessment on test participants: AUC, its variance, calls at the threshold, a histogram with small counts "
-        "merged. Validation and test participants are protected by no epsilon at all.",
+        _assessment(cfg),
         _probe(cfg),
     ]
     if cfg is None or cfg.statistics == "exact":
@@ -54,6 +53,16 @@ def uncovered(study: StudyConfig) -> tuple[str, ...]:
     else:
         lines.append("The update of every round itself: parameters without clipping and noise.")
     return tuple(lines)
+
+
+def _assessment(cfg: PrivacyConfig | None) -> str:
+    unprotected = "Validation and test participants are protected by no epsilon at all."
+    if cfg and cfg.statistics == "withheld":
+        return f"{unprotected} There is no assessment on test participants: a study that withholds has no threshold."
+    return (
+        "The assessment on test participants: AUC, its variance, calls at the threshold, a histogram with small counts "
+        f"merged. {unprotected}"
+    )
 
 
 def _probe(cfg: PrivacyConfig | None) -> str:

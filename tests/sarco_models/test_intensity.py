@@ -287,7 +287,7 @@ def test_augmentation_comes_after_the_tables(folder: Path, monkeypatch: pytest.M
         changed.append(pixels)
         return pixels
 
-    monkeypatch.setattr("sarco_models.training.augmentation", lambda _cfg: keep)
+    monkeypatch.setattr("sarco_models.reader.augmentation", lambda _cfg: keep)
     study = image_study(**ALIKE, model={"trainable": trainable})
     parts = parts_of(folder, study)
     list(reader_of(parts, study).batches(parts.train, np.random.default_rng(0)))
