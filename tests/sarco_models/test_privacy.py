@@ -153,7 +153,9 @@ def test_the_studys_public_seed_says_nothing_of_noise_or_of_who_takes_part(peopl
         reader = reader_of(study, people)
         make = noised(study, reader, people.train, secret, noise_multiplier=1.0)
         changes.append(change_of(make(plain(reader)), seed=7))
-    assert not torch.isclose(*changes, atol=1e-4).any()
+    # Independent noise: numbers may meet by chance, vectors do not (same noise: no difference at all).
+    one, other = changes
+    assert float((one - other).norm()) > 0.5 * float(one.norm())
 
 
 @pytest.mark.parametrize("what", [{"dropout": 0.5}, {"modality_dropout": 0.5, "tabular": "per_group"}])
