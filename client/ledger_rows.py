@@ -10,7 +10,6 @@ import dataclasses
 import fcntl
 import hashlib
 import json
-import os
 import sqlite3
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -19,6 +18,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from client.charges import BEGIN, PEOPLE, Row
+from client.once import settle
 from client.person_sets import Key, Token, Tokens
 from sarco_models.errors import ChainBroken, SarcoError
 
@@ -188,11 +188,11 @@ def _begin(path: Path) -> Key:
         key = Key.make(new_key)
         _create(partial, key)
         partial.replace(path)
-        _sync(path.parent)
+        settle(path.parent)
     elif not new_key.exists():
         return Key.read(key_file)  # says that it is absent
     new_key.replace(key_file)
-    _sync(path.parent)
+    settle(path.parent)
     return Key.read(key_file)
 
 
@@ -202,15 +202,6 @@ def _create(path: Path, key: Key) -> None:
     database.executescript(f"BEGIN; {_SCHEMA} COMMIT;")
     _insert(database, _sealed(Row(1, BEGIN, _now(), note=json.dumps({"format": 1, "key": key.fingerprint}))))
     database.close()
-
-
-def _sync(folder: Path) -> None:
-    """Names of files are durable as well."""
-    opened = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(opened)
-    finally:
-        os.close(opened)
 
 
 def _remove(path: Path) -> None:

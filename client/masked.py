@@ -34,6 +34,7 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from numpy.typing import NDArray
 
 from client.identity import public_of
+from client.once import settle
 from client.policy import Refusal
 from client.workspace import Site
 from sarco_models.masking import (
@@ -130,11 +131,7 @@ class Book:
         writing.rename(self.path)
         if not durable:
             return
-        folder = os.open(self.path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+        settle(self.path.parent)
 
     def forget(self) -> None:
         """Let keys and seeds go; which attempts there were, and which group was opened, stays."""

@@ -476,10 +476,13 @@ def test_the_key_of_another_ledger_is_refused(spent: Path, tmp_path: Path) -> No
 def test_a_beginning_that_was_interrupted_is_mended(path: Path) -> None:
     """Killed after the ledger got its name, and before its key did."""
     Ledger.open(path).close()
+    key = path.with_suffix(".key").read_bytes()
     path.with_suffix(".key").rename(path.with_suffix(".key-new"))
     ledger = Ledger.open(path)
     charge(ledger)
+    assert ledger.verify() == 3
     ledger.close()
+    assert path.with_suffix(".key").read_bytes() == key
 
 
 def test_a_beginning_that_was_interrupted_earlier_is_begun_again(path: Path) -> None:
