@@ -16,6 +16,7 @@ from sarco_models.config_files import Config as Config
 from sarco_models.config_files import load_config as load_config
 from sarco_models.config_files import merged as merged
 from sarco_models.config_files import read_toml as read_toml
+from sarco_models.federating import FederationConfig as FederationConfig
 from sarco_models.protection import PrivacyConfig as PrivacyConfig
 from sarco_models.protection import ReleaseConfig as ReleaseConfig
 from sarco_models.sections import DENIED as DENIED
@@ -23,7 +24,6 @@ from sarco_models.sections import IMAGE as IMAGE
 from sarco_models.sections import AugmentationConfig as AugmentationConfig
 from sarco_models.sections import EvaluationConfig as EvaluationConfig
 from sarco_models.sections import Feature as Feature
-from sarco_models.sections import FederationConfig as FederationConfig
 from sarco_models.sections import Fraction as Fraction
 from sarco_models.sections import ImageConfig as ImageConfig
 from sarco_models.sections import IntensityConfig as IntensityConfig

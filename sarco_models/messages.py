@@ -51,6 +51,8 @@ class Code(StrEnum):
     TOO_FEW_SITES = "too_few_sites"
     KEYS_NOT_TRUSTED = "keys_not_trusted"
     UPDATE_TOO_LARGE = "update_too_large"
+    TOO_LATE = "too_late"
+    WORKER_DOWN = "worker_down"
     BAD_REQUEST = "bad_request"
     INTERNAL = "internal"
 

@@ -264,61 +264,6 @@ class TrainingConfig(Config):
         return self
 
 
-class FederationConfig(Config):
-    """Who must take part, and how their work is joined."""
-
-    strategy: Literal["fedavg", "fedprox", "fedadam", "fedyogi"] = "fedavg"
-    proximal_mu: float = Field(default=0.0, ge=0, description="FedProx: weight of the distance to the round's model.")
-    server_learning_rate: float = later(
-        0.01, gt=0, le=10, description="FedAdam and FedYogi: step of the coordinator (Reddi et al. 2021: eta)."
-    )
-    server_momentum: float = later(0.9, ge=0, lt=1, description="FedAdam and FedYogi: beta 1.")
-    server_second_momentum: float = later(0.99, ge=0, lt=1, description="FedAdam and FedYogi: beta 2.")
-    server_adaptivity: float = later(0.001, gt=0, le=1, description="FedAdam and FedYogi: tau.")
-    rounds: int = Field(default=10, ge=1, le=10000)
-    min_sites: int = Field(default=1, ge=1, description="Sites that must answer for a round to count.")
-    min_participants: int = Field(default=10, ge=2, description="Training participants a site must have to take part.")
-    round_deadline_s: float = Field(default=3600.0, gt=0)
-    secure_aggregation: bool = later(
-        False,
-        description="The coordinator sees only the sum of the sites' updates: each is sent under masks that cancel in "
-        "the sum. It needs three sites or more, in every round.",
-    )
-    update_range: float = later(
-        8.0,
-        gt=0,
-        le=1024,
-        description="Secure aggregation: the weighted mean of the updates lies within plus and minus this; it is "
-        "counted in steps of this range divided by 2**30.",
-    )
-
-    @property
-    def adaptive(self) -> bool:
-        """Whether the coordinator remembers more than the model from round to round (Reddi et al. 2021)."""
-        return self.strategy in ("fedadam", "fedyogi")
-
-    @model_validator(mode="after")
-    def _fits_strategy(self) -> Self:
-        """What a strategy does not read would be believed to have been in force."""
-        if self.secure_aggregation and self.min_sites < 3:
-            raise ValueError(
-                f"secure_aggregation with min_sites = {self.min_sites}: of a sum over two, each knows the other's "
-                "part: write min_sites = 3 or more"
-            )
-        if self.proximal_mu and self.strategy != "fedprox":
-            raise ValueError(
-                f'proximal_mu = {self.proximal_mu} needs strategy = "fedprox", and this is "{self.strategy}": remove '
-                "it, or change the strategy"
-            )
-        unused = sorted(field for field in self.model_fields_set if field.startswith("server_"))
-        if unused and not self.adaptive:
-            raise ValueError(
-                f'{unused[0]} = {getattr(self, unused[0])} needs strategy = "fedadam" or "fedyogi", and this is '
-                f'"{self.strategy}": remove it, or change the strategy'
-            )
-        return self
-
-
 class EvaluationConfig(Config):
     """How the operating point is chosen; always on training participants, never on test participants."""
 
