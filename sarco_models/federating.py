@@ -66,7 +66,7 @@ class FederationConfig(Config):
     )
     encoding: Literal["float32", "bf16", "int8"] = later(
         "float32",
-        description="How an update travels up; what rounding leaves over is added to the site's next one (error feedback).",
+        description="How an update travels up; what rounding leaves is added to the site's next (error feedback).",
     )
     compression: Literal["none", "zstd"] = later(
         "none", description="zstd: bytes of equal weight side by side, then zstd; lossless."
