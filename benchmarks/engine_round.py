@@ -22,8 +22,9 @@ from sarco_models.config import StudyConfig
 from sarco_models.parameters import Manifest, Parameters, all_tensors
 from sarco_models.summaries import Moments
 from sarco_models.wire import Described, Train, Trained
-from server.rounds import Federation, _checked
-from server.runs import Run
+from server.federation import Federation
+from server.rounds import Round
+from server.runs import CoordinatorConfig, Run
 from server.strategies import aggregate, build_strategy
 from simulation.grid import InProcessGrid
 
@@ -57,32 +58,32 @@ def main() -> None:
     print(f"{sum(manifest.sizes) / 1e6:.1f} million floats in {len(manifest.names)} tensors, {SITES} sites")
     with tempfile.TemporaryDirectory() as folder:
         run = Run(Path(folder), STUDY)
-        run.__dict__.update(manifest=manifest, coordinator=None)
+        run.__dict__.update(manifest=manifest, coordinator=CoordinatorConfig())
         nothing = torch.zeros(1).long().numpy()
         moments = Moments(nothing, nothing, nothing, nothing, nothing)
         sites = {n + 1: Described(f"site{n}", "r", 200, 100 + n, 40, 0, moments) for n in range(SITES)}
-        federation = Federation(InProcessGrid(echo_app(models), SITES), run, sites)
+        federation = Federation(InProcessGrid(echo_app(models), SITES), run)
+        federation.membership.see((node, "", "") for node in sites)
+        federation.admit(sites)
+        federation.membership.ready = set(federation.members)
         strategy, parameters = build_strategy(STUDY), Parameters.pack(models[0])
         (run.folder / "rounds").mkdir()
-        times: dict[str, list[float]] = {"ask": [], "check": [], "aggregate": [], "round": [], "checkpoint": []}
+        times: dict[str, list[float]] = {"ask, check": [], "aggregate": [], "round": [], "checkpoint": []}
         for round_ in range(1, rounds + 1):
             marks = [time.perf_counter()]
-            requests = {node: Train(STUDY.digest, "s", round_, parameters) for node in sites}
-            replies, failures = federation.ask(requests, Trained)
-            marks.append(time.perf_counter())
-            good = _checked(federation, replies, round_, failures)
-            assert len(good) == SITES, failures
+            work = Round(federation, Train(STUDY.digest, "s", round_, parameters))
+            good = work.answers()
+            assert len(good) == SITES, work.failures
             marks.append(time.perf_counter())
             parameters = aggregate(strategy, round_, good)
             marks.append(time.perf_counter())
             run.record(round_, {"failures": {}}, parameters)
             marks.append(time.perf_counter())
             for name, a, b in (
-                ("ask", 0, 1),
-                ("check", 1, 2),
-                ("aggregate", 2, 3),
-                ("round", 0, 3),
-                ("checkpoint", 3, 4),
+                ("ask, check", 0, 1),
+                ("aggregate", 1, 2),
+                ("round", 0, 2),
+                ("checkpoint", 2, 3),
             ):
                 times[name].append(1000 * (marks[b] - marks[a]))
     for name, values in times.items():

@@ -37,8 +37,8 @@ from sarco_models.parameters import Manifest, Parameters, all_tensors
 from sarco_models.summaries import Moments
 from sarco_models.wire import Described, Keys, Reveal, Train, Trained
 from server.federation import Federation
-from server.rounds import _plain_round
-from server.runs import Run
+from server.rounds import Round
+from server.runs import CoordinatorConfig, Run
 from server.secure_sum import secure_round
 from server.strategies import aggregate, build_strategy
 from simulation.grid import InProcessGrid
@@ -108,6 +108,12 @@ def app_of(hospitals: list[Hospital], seconds: Seconds) -> ClientApp:
     return app
 
 
+def plain_round(federation: Federation, request: Train) -> Any:
+    """The same round without masks."""
+    work = Round(federation, request)
+    return work._in_plain_sight(), work.told, work.failures
+
+
 def timed_sums(seconds: Seconds) -> None:
     """Measure the coordinator's arithmetic as well."""
     sum_of, moved = masking.sum_of, masking.moved
@@ -135,17 +141,20 @@ def measure(count: int, rounds: int, start: Parameters, folder: Path) -> None:
     for hospital in hospitals:
         hospital.site.peers = {h.name: public_of(h.site.identity) for h in hospitals}
     run = Run(folder, STUDY)
-    run.__dict__.update(manifest=start.manifest, coordinator=None)
+    run.__dict__.update(manifest=start.manifest, coordinator=CoordinatorConfig())
     nothing = np.zeros(1, dtype=np.int64)
     moments = Moments(nothing, nothing, nothing, nothing, nothing)
     sites = {k + 1: Described(h.name, "r", 300, h.people, 40, 0, moments) for k, h in enumerate(hospitals)}
     seconds: Seconds = defaultdict(list)
     timed_sums(seconds)
-    federation = Federation(InProcessGrid(app_of(hospitals, seconds), count), run, sites)
+    federation = Federation(InProcessGrid(app_of(hospitals, seconds), count), run)
+    federation.membership.see((node, "", "") for node in sites)
+    federation.admit(sites)
+    federation.membership.ready = set(federation.members)
     strategy, traffic, memory = build_strategy(STUDY), {}, {}
     for round_ in range(1, rounds + WARM_UP + 1):
         request = Train(STUDY.digest, SETUP, round_, start)
-        for name, ask in (("plain round", _plain_round), ("secure round", secure_round)):
+        for name, ask in (("plain round", plain_round), ("secure round", secure_round)):
             with timed(seconds, name):
                 good, told, failures = ask(federation, request)
                 assert len(told) == count, failures

@@ -1,96 +1,76 @@
-"""The Flower ClientApp of a site: three translations and no decision."""
+"""The Flower ClientApp of a site: it carries what was asked to the hospital's own worker, and the answer back.
+
+Flower runs, for every message and in a process of its own, whatever code the coordinator ships. So this code, and any
+other in its place, is trusted with nothing: the data, the policy, the ledger and the keys are the worker's
+(:mod:`client.worker`), behind a socket. Nothing but a reply of the protocol or a code goes back; an exception would
+travel to the coordinator with its text. In a simulation there is no worker, and the site answers inside.
+"""
 
 import logging
-from collections.abc import Callable
-from functools import lru_cache
+import time
 from pathlib import Path
 
 from flwr.app import Context, Message
-from flwr.clientapp import ClientApp
 
-from client.tasks import handle, place_of
-from client.workspace import Site, open_site
+from client.answering import place_of
+from client.flower_app import app_of
+from client.worker_line import Line, WorkerAway, WorkerLate
 from sarco_models import wire
-from sarco_models.errors import ChainBroken, ConfigError, DataError, ProtocolError, SarcoError
-from sarco_models.wire import Code, Refused, Reply, Request
+from sarco_models.errors import ProtocolError
+from sarco_models.framing import Buffer
+from sarco_models.wire import Code, Refused, Reply
 
 log = logging.getLogger(__name__)
 
-SiteOf = Callable[[Context], Site]
+WORKER = "worker"
+"""Key of the node config: path of the worker's socket."""
+
+_BACK_S, _BACK_SHARE = 2.0, 0.05
+"""Of a message's life this is kept for the way back: seconds, and a share of a short life."""
 
 
-def make_app(site_of: SiteOf) -> ClientApp:
-    """A ClientApp that answers for the site which ``site_of`` finds."""
-    app = ClientApp()
-
-    def respond(message: Message, context: Context) -> Message:
-        return wire.answer(*_reply(message, context, site_of))
-
-    for action in ("describe", "setup", "keys", "reveal"):
-        app.query(action)(respond)
-    app.train()(respond)
-    app.evaluate()(respond)
-    app.evaluate("assess")(respond)
-    app.evaluate("probe")(respond)
-    return app
-
-
-def _reply(message: Message, context: Context, site_of: SiteOf) -> tuple[Reply, Message, str]:
-    """Reply, what it answers, and the head of the audit log that it is written down in.
-
-    Only codes leave: an exception here would travel to the server with its text (FLOWER 1.3).
-    """
-    head = ""
+def answer_here(message: Message, context: Context) -> tuple[Reply, str]:
+    """Ask the worker whose socket the node config names; without one, answer in this process (simulation)."""
     try:
-        site = site_of(context)
-        reply = _readable(site, message)
-        head = site.audit.head
-    except SarcoError as error:
-        # A wrong site.toml may be named in the hospital's log; a fault of the data holds file names and values.
-        told = isinstance(error, ConfigError | ChainBroken)
-        log.error("the site cannot answer: %s", error if told else type(error).__name__)
-        codes = {DataError: Code.DATA_FAULT, ChainBroken: Code.INTERNAL}
-        reply = Refused("", next((c for kind, c in codes.items() if isinstance(error, kind)), Code.BAD_REQUEST))
+        socket = context.node_config.get(WORKER)
+        if socket:
+            return relay(message, Path(str(socket)))
+        from client.inside import answer_inside
+
+        return answer_inside(message, context)
     except Exception as error:
-        log.error("the site cannot answer: %s", place_of(error))
-        reply = Refused("", Code.INTERNAL)
-    return reply, message, head
+        log.error("no answer: %s", place_of(error))
+        return Refused("", Code.INTERNAL), ""
 
 
-def _readable(site: Site, message: Message) -> Reply:
+def relay(message: Message, socket: Path) -> tuple[Reply, str]:
+    """Carry a message to the worker and its answer back, within the message's life."""
     try:
-        request: Request = wire.decode(message.content)
+        return wire.reply_from_bytes(Line(socket).ask(_asked(message), seconds_left(message)))
+    except WorkerAway:
+        log.error("the worker cannot be reached: is it running? sarco-site status says")
+        return Refused("", Code.WORKER_DOWN), ""
+    except WorkerLate:
+        log.error("the worker did not answer within the message's life")
+        return Refused("", Code.TOO_LATE), ""
     except ProtocolError as error:
-        log.warning("bad request: %s", error)
-        site.audit.unreadable()
-        return Refused(site.name, Code.BAD_REQUEST)
-    return handle(site, request)
+        log.error("what the worker sent is not passed on: %s", error)
+        return Refused("", Code.INTERNAL), ""
 
 
-def site_file(context: Context) -> Path:
-    """Where this node's site.toml is.
-
-    A hospital names it in its node config (``site-config``). In Flower's simulation a node knows only its number:
-    it takes that site, in the order of their names, of the run directory that the run config names.
-    """
-    named = context.node_config.get("site-config")
-    if named:
-        return Path(str(named))
-    run_dir = str(context.run_config.get("run-dir", ""))
-    sites = sorted(Path(run_dir, "sites").glob("*/site.toml")) if run_dir else []
-    number = int(context.node_config.get("partition-id", -1))
-    if not 0 <= number < len(sites):
-        raise ConfigError(
-            f"run-dir = {run_dir!r} has {len(sites)} sites and this is node {number}: make a run directory with "
-            "`sarco-lab prepare`, name it in --run-config, and give the federation as many nodes as it has sites"
-        )
-    return sites[number]
+def _asked(message: Message) -> list[Buffer]:
+    """The request as the worker reads it; nothing where it is none, so that the worker writes that down."""
+    try:
+        return wire.to_buffers(wire.decode(message.content))
+    except Exception as error:
+        log.warning("bad request: %s", error if isinstance(error, ProtocolError) else place_of(error))
+        return []
 
 
-@lru_cache(maxsize=8)
-def _opened(path: Path) -> Site:
-    """A site is opened once per process."""
-    return open_site(path)
+def seconds_left(message: Message) -> float:
+    """How long the worker may take: what is left of the message's life, less the way back."""
+    left = message.metadata.created_at + message.metadata.ttl - time.time()
+    return left - min(_BACK_S, _BACK_SHARE * message.metadata.ttl)
 
 
-app = make_app(lambda context: _opened(site_file(context)))
+app = app_of(answer_here)

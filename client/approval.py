@@ -78,7 +78,7 @@ class Approvals:
             found = self.path.stat()
         except FileNotFoundError:
             return []
-        mark = (found.st_ino, found.st_size, found.st_mtime_ns)
+        mark = (found.st_ino, found.st_size, found.st_ctime_ns)  # the time of a change of content can be set back
         if self._read is None or self._read[0] != mark:
             self._read = (mark, read(self.path))
         return self._read[1]

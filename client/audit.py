@@ -1,7 +1,8 @@
 """What this hospital was asked, what it decided, and what left it: one line each, written before anything leaves.
 
 Kinds of lines: ``request`` (what came), ``decision`` (allowed, or refused with a code), ``spend`` (privacy: the head of
-the ledger afterwards), ``reply`` (what leaves: digest, bytes, names; never a value), ``approval``, ``torn`` (a crash).
+the ledger afterwards), ``reply`` (what leaves: digest, bytes, names; never a value), ``approval``, ``joined`` and
+``left`` (the federation), ``torn`` (a crash).
 How lines are chained is told in :mod:`sarco_models.chain`. The head goes with every reply to the coordinator, who keeps
 it: from then on the hospital cannot change what is before it, nor the coordinator what was answered.
 """
@@ -17,6 +18,7 @@ from typing import Any
 
 from sarco_models.chain import TORN, Chain, Entry, Fact, check_heads, read
 from sarco_models.errors import ChainBroken, ConfigError
+from sarco_models.messages import task_of
 from sarco_models.payload import Part, digest_of_parts, parts_of
 from sarco_models.wire import Code, Reply, Request
 
@@ -98,7 +100,7 @@ class Audit:
 def _about(request: Request) -> dict[str, Fact]:
     """Which request a line is of; round 0 is before the first. A text of the coordinator's own choice is not kept."""
     study = request.study if _DIGEST.fullmatch(request.study) else NO_DIGEST
-    return {"study": study, "task": type(request).__name__, "round": int(getattr(request, "round", 0))}
+    return {"study": study, "task": task_of(request), "round": int(getattr(request, "round", 0))}
 
 
 def _payload(message: Request | Reply, parts: Sequence[Part]) -> dict[str, Fact]:
@@ -183,6 +185,8 @@ def _row(entry: Entry) -> tuple[str, ...]:
         "reply": str(facts.get("reply", "")),
         "spend": f"ledger {str(facts.get('ledger', ''))[-12:]}",
         "approval": f"{facts.get('action', '')} by {facts.get('by', '')}",
+        "joined": str(facts.get("coordinator", "")),
+        "left": f"by {facts.get('by', '')}",
         TORN: "a line that a crash has torn",
     }.get(entry.kind, "")
     round_ = str(facts["round"]) if facts.get("round") else ""

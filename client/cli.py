@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
+from client import federation_cli
 from sarco_models.errors import ConfigError, Finding, SarcoError
 
 if TYPE_CHECKING:  # commands import what they need when they run, so that --help does not wait for OpenCV
@@ -123,16 +124,23 @@ def ingest(
 
 @app.command()
 def approve(
-    study: Annotated[Path, typer.Argument(help="The study file.")],
+    study: Annotated[Path, typer.Argument(help="The study file, or the coordinator's kit (NAME.kit).")],
     site: Annotated[Path, typer.Option(help="Your site.toml.")],
     by: Annotated[str, typer.Option(help="Who approves; default: the account that runs this.")] = "",
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
     withdraw: Annotated[bool, typer.Option("--withdraw", help="Take an approval back; it counts at once.")] = False,
 ) -> None:
-    """Read in plain words what a study does and what would leave, and approve it, or take an approval back."""
+    """Read in plain words what a study does and what would leave, and approve it, or take an approval back.
+
+    Of a kit the coordinator's certificate is shown, too, and what site.toml lacks is written if you say so.
+    """
     from client.desk import approving
+    from client.kit import is_kit
 
     try:
+        if is_kit(study) and not withdraw:
+            federation_cli.accept(study, site, by=by, yes=yes)
+            return
         asked = approving(study, site)
         if not withdraw:
             _say_all(asked.lines())
@@ -291,7 +299,10 @@ def _write(path: Path, text: str, rights: int = 0o666) -> None:
 
 
 def _refused(error: SarcoError) -> None:
-    Console(stderr=True).print("error:", error, highlight=False, markup=False, soft_wrap=True)
+    from client.contact import plain
+
+    text = "\n".join(map(plain, str(error).split("\n")))
+    Console(stderr=True).print("error:", text, highlight=False, markup=False, soft_wrap=True)
 
 
 def _show(report: "QualityReport") -> None:
@@ -323,6 +334,9 @@ def _list(findings: Iterable[Finding]) -> None:
 def _place(finding: Finding) -> str:
     row = f"row {finding.row}" if finding.row and not finding.file.endswith(f"row {finding.row}") else ""
     return ", ".join(part for part in (finding.file, row, finding.field) if part)
+
+
+federation_cli.add_to(app)
 
 
 if __name__ == "__main__":

@@ -13,9 +13,10 @@ from client.audit import FILE as AUDIT
 from client.budget_figures import summary
 from client.budget_words import figures
 from client.identity import by_name
+from client.kit import Kit, is_kit, read_kit
 from client.ledger import FILE as LEDGER
 from client.ledger import Ledger
-from client.study_words import missing, own_epsilon, sections
+from client.study_words import Missing, missing, own_epsilon, sections
 from client.workspace import SiteConfig
 from sarco_models.chain import Entry, read
 from sarco_models.config import StudyConfig, load_config, load_study
@@ -58,8 +59,7 @@ class Approving:
             for sentence in section.sentences:
                 yield _item(sentence)
         yield "\nWhat site.toml does not allow of it ([policy], [budget])"
-        names = {self.config.name, *by_name(self.config.peers)}
-        needs = missing(self.study, self.manifest, self.config.policy, self.config.budget, names)
+        needs = self.needs()
         for need in needs:
             yield _item(f"{need.key}: {need.why}. To allow it: {need.write}")
         if not needs:
@@ -82,6 +82,11 @@ class Approving:
             yield _item(sentence)
         lacking = self.approvals.lacking(self.study.digest)
         yield f"\napproval: {lacking}" if lacking else "\napproval: on record already, for this code"
+
+    def needs(self) -> list[Missing]:
+        """What site.toml does not allow of the study."""
+        names = {self.config.name, *by_name(self.config.peers)}
+        return missing(self.study, self.manifest, self.config.policy, self.config.budget, names)
 
     def _spent(self) -> Iterator[str]:
         path = self.folder / self.config.state / LEDGER
@@ -118,17 +123,22 @@ class Approving:
         if withdraw and self.study.digest in self.config.policy.approved_studies:
             yield "It still stands in approved_studies of site.toml: remove it there, too."
         read = self.folder / self.config.study
-        if not withdraw and load_study(read).digest != self.study.digest:
+        if not withdraw and not (read.exists() and load_study(read).digest == self.study.digest):
             yield f"site.toml reads another study ({read}): set its key study to the file that you have approved."
 
 
-def approving(study: Path, site: Path) -> Approving:
+def approving(study: Path | Kit | StudyConfig, site: Path) -> Approving:
     """Read both files and build the network, to know the names and sizes of what would leave.
+
+    ``study`` is a study file, or the coordinator's kit, which holds one; a kit that was shown already is not read anew.
 
     Raises:
         ConfigError: a file is wrong.
     """
-    config, agreed = load_config(site, SiteConfig), load_study(study)
+    config = load_config(site, SiteConfig)
+    if isinstance(study, Path):
+        study = read_kit(study, config.name) if is_kit(study) else load_study(study)
+    agreed = study.study if isinstance(study, Kit) else study
     manifest = Manifest.of(trained_tensors(build_model(agreed, weights="none").net))
     return Approving(agreed, config, site.parent, manifest)
 

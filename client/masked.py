@@ -50,8 +50,21 @@ from sarco_models.masking import (
     read_keys,
     signed_key,
 )
+from sarco_models.messages import expanded
 from sarco_models.payload import digest_of
-from sarco_models.wire import Code, Keyed, Keys, Masked, MaskedVector, Masking, Reveal, Revealed, Train, Trained
+from sarco_models.wire import (
+    Code,
+    Keyed,
+    Keys,
+    Masked,
+    MaskedVector,
+    Masking,
+    Reveal,
+    Revealed,
+    Train,
+    Trained,
+    Updated,
+)
 
 log = logging.getLogger(__name__)
 
@@ -192,7 +205,7 @@ def _forget(site: Site, study: str, over: Callable[[int], bool]) -> None:
                 book.forget()
 
 
-def masked(site: Site, request: Train, train: Callable[[Site, Train], Trained]) -> Masked:
+def masked(site: Site, request: Train, train: Callable[[Site, Train], Trained | Updated]) -> Masked:
     """A round's update under masks.
 
     Args:
@@ -222,7 +235,7 @@ def masked(site: Site, request: Train, train: Callable[[Site, Train], Trained]) 
                 f"{', '.join(sites)} as well would tell their difference",
             )
         _share(len(site.split.train), masking.total)
-        trained = train(site, replace(request, masking=None))
+        trained = expanded(train(site, replace(request, masking=None)), request.parameters)
         private = X25519PrivateKey.from_private_bytes(bytes.fromhex(attempt.private))
         masks = [Mask(bytes.fromhex(attempt.seed)), *pair_masks(private, site.name, named, context)]
         vector = _vector(site, request, trained, masks, share=_share(trained.participants, masking.total))
@@ -233,7 +246,13 @@ def masked(site: Site, request: Train, train: Callable[[Site, Train], Trained]) 
             attempt.sites, attempt.request, attempt.vector = sites, context, digest
             book.write()
     return Masked(
-        site.name, request.round, masking.attempt, trained.participants, MaskedVector(vector), trained.metrics
+        site.name,
+        request.round,
+        masking.attempt,
+        trained.participants,
+        MaskedVector(vector),
+        trained.metrics,
+        request.study,
     )
 
 

@@ -14,15 +14,13 @@ from typing import Literal
 from pydantic import Field
 
 from sarco_models.config import Config, StudyConfig
+from sarco_models.encoding import most_bytes
 from sarco_models.errors import PolicyViolation
 from sarco_models.parameters import Manifest
 from sarco_models.wire import Assess, Code, Evaluate, Keys, Masking, Probe, Request, Reveal, Train
 
 Task = Literal["Describe", "Setup", "Train", "Evaluate", "Assess", "Probe", "Keys", "Reveal"]
 Statistic = Literal["sums", "histogram", "assessment", "leakage"]
-
-BYTES_PER_NUMBER = 4
-"""Of an update, plain (float32) or masked (uint32)."""
 
 FEWEST_MASKED = 3
 """Of two sites under masks, each could subtract its own update from the sum."""
@@ -44,7 +42,7 @@ class Policy(Config):
         unprotected_training: whether models trained without differential privacy may leave.
         plain_updates: whether this hospital's own update may leave without secure aggregation.
         parameters: names of parameters that may leave, as patterns; ``"*"`` is any.
-        max_parameter_bytes: of one reply.
+        max_parameter_bytes: of one reply, as it travels; compression is not counted on.
     """
 
     approved_studies: tuple[str, ...] = ()
@@ -87,7 +85,7 @@ def check(request: Request, policy: Policy, study: StudyConfig, no_approval: str
         raise Refusal(code, f"{key}: {reason}")
     _check_round(request, study.federation.rounds)
     if isinstance(request, Train):
-        check_parameters(request.parameters.manifest, policy)
+        check_parameters(request.parameters.manifest, policy, study.federation.encoding)
         _check_masking(request.masking, policy, study)
     if isinstance(request, Keys | Reveal) and not study.federation.secure_aggregation:
         raise Refusal(Code.BAD_REQUEST, f"{task}, and the study has no secure aggregation")
@@ -142,11 +140,11 @@ def study_violations(policy: Policy, study: StudyConfig) -> list[tuple[Code, str
     return found
 
 
-def check_parameters(manifest: Manifest, policy: Policy) -> None:
+def check_parameters(manifest: Manifest, policy: Policy, encoding: str = "float32") -> None:
     """Raise :class:`Refusal` where a name or the size of what would leave is not allowed.
 
     What goes up has the names and shapes of what came down, or the request is refused before it trains; so a request's
-    manifest tells what would leave.
+    manifest tells what would leave. A masked update has the size of one in float32.
     """
     strange = [n for n in manifest.names if not any(fnmatchcase(n, pattern) for pattern in policy.parameters)]
     if strange:
@@ -154,7 +152,7 @@ def check_parameters(manifest: Manifest, policy: Policy) -> None:
             Code.TASK_NOT_ALLOWED,
             f"parameters: {strange[0][:80]!r}, one of {len(strange)}, fits none of {list(policy.parameters)}",
         )
-    size = BYTES_PER_NUMBER * sum(manifest.sizes)
+    size = most_bytes(manifest, encoding)
     if size > policy.max_parameter_bytes:
         raise Refusal(Code.UPDATE_TOO_LARGE, f"max_parameter_bytes is {policy.max_parameter_bytes}; this is {size}")
 

@@ -71,7 +71,7 @@ def first_probe(state: Path, request: Probe) -> bool:
 
 
 def _confidence(site: Site, reader: Reader, people: People) -> Confidence:
-    return np.asarray(confidence(predict(site.model.net, reader, people), people.labels == 1))
+    return np.asarray(confidence(predict(site.model.net, reader, people, each=site.wanted.each), people.labels == 1))
 
 
 def _shown(found: int, members: int, min_cell: int) -> int:

@@ -48,7 +48,7 @@ def assess(site: Site, request: Assess) -> Assessed:
 
 def probability_of(site: Site, reader: Reader, people: People, prevalence: float) -> NDArray[np.float64]:
     """(participants,) probability of the positive class by the model that the site has received."""
-    logits = predict(site.model.net, reader, people)
+    logits = predict(site.model.net, reader, people, each=site.wanted.each)
     if site.study.training.balance_classes:
         logits = correct_prior(logits, prevalence)
     return np.asarray(expit(logits))
@@ -67,7 +67,7 @@ def validation_metrics(site: Site, reader: Reader) -> dict[str, float]:
     people: People = site.split.validation
     if len(people) < site.policy.min_cell:
         return {}
-    logits = predict(site.model.net, reader, people)
+    logits = predict(site.model.net, reader, people, each=site.wanted.each)
     labels = people.labels == 1
     metrics = {"loss": float(np.mean(np.logaddexp(0.0, np.where(labels, -logits, logits))))}
     try:

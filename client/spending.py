@@ -9,7 +9,14 @@ from sarco_models.wire import Request
 
 
 def charge(site: Site, request: Request, spend: Spend) -> None:
-    """Charge every training participant, durably, or raise BudgetExceeded and leave the ledger as it was."""
+    """Charge every training participant, durably, or raise BudgetExceeded and leave the ledger as it was.
+
+    Nothing is charged for a round that is over; what was charged under noise is finished, and kept, in any case.
+
+    Raises:
+        TooLate: nobody waits for this any more; nothing was charged.
+    """
+    site.wanted.check()
     charged = site.ledger.charge(
         study=request.study,
         round=getattr(request, "round", 0),
@@ -21,6 +28,7 @@ def charge(site: Site, request: Request, spend: Spend) -> None:
         max_study_epsilon=site.policy.max_epsilon if site.study.privacy else math.inf,
         promise=site.study.privacy,
     )
+    site.wanted.paid = site.wanted.paid or spend.noise_multiplier > 0
     site.audit.spent(request, charged.head)
 
 

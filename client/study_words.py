@@ -12,9 +12,11 @@ from dataclasses import dataclass
 
 from client.budget_figures import counted
 from client.ledger import BudgetConfig
-from client.policy import BYTES_PER_NUMBER, FEWEST_MASKED, Policy, Refusal, check_parameters, study_violations
+from client.policy import FEWEST_MASKED, Policy, Refusal, check_parameters, study_violations
+from client.update_words import travel
 from sarco_models.accounting import epsilon, plan
 from sarco_models.config import StudyConfig
+from sarco_models.encoding import most_bytes
 from sarco_models.parameters import Manifest
 from sarco_models.uncovered import odds, uncovered
 
@@ -102,7 +104,7 @@ def missing(
     }
     broken = [(key, words) for _code, key, words in study_violations(policy, study) if key != "max_epsilon"]
     found += [Missing(key, needs[key], f"it {words}") for key, words in dict(broken).items()]
-    found += _missing_parameters(manifest, policy)
+    found += _missing_parameters(study, manifest, policy)
     found += _missing_epsilon(study, policy, budget)
     return [*found, *(() if names is None else _missing_peers(study, names))]
 
@@ -147,13 +149,14 @@ def _asks_for(study: StudyConfig, statistic: str) -> bool:
     return statistic == "leakage" or not _withheld(study)
 
 
-def _missing_parameters(manifest: Manifest, policy: Policy) -> Iterator[Missing]:
+def _missing_parameters(study: StudyConfig, manifest: Manifest, policy: Policy) -> Iterator[Missing]:
+    size = most_bytes(manifest, study.federation.encoding)
     try:
-        check_parameters(manifest, policy.model_copy(update={"max_parameter_bytes": _size(manifest)}))
+        check_parameters(manifest, policy.model_copy(update={"max_parameter_bytes": most_bytes(manifest, "float32")}))
     except Refusal:
         yield Missing("parameters", '["*"], or patterns of the names', f"it sends {_names(manifest)}")
-    if _size(manifest) > policy.max_parameter_bytes:
-        yield Missing("max_parameter_bytes", f"{_size(manifest)} or more", f"an update has {_size(manifest):,} bytes")
+    if size > policy.max_parameter_bytes:
+        yield Missing("max_parameter_bytes", f"{size} or more", f"an update has {size:,} bytes")
 
 
 def _missing_epsilon(study: StudyConfig, policy: Policy, budget: BudgetConfig | None) -> Iterator[Missing]:
@@ -187,10 +190,6 @@ def _missing_peers(study: StudyConfig, names: Collection[str]) -> Iterator[Missi
             f"the study has secure aggregation, of {least} hospitals or more, and you know the keys of "
             f"{len(names)}, your own included ({', '.join(sorted(names))})",
         )
-
-
-def _size(manifest: Manifest) -> int:
-    return BYTES_PER_NUMBER * sum(manifest.sizes)
 
 
 def _names(manifest: Manifest) -> str:
@@ -257,16 +256,10 @@ def _before(study: StudyConfig, policy: Policy) -> Iterator[str]:
 
 
 def _each_round(study: StudyConfig, manifest: Manifest, policy: Policy) -> Iterator[str]:
-    size = _size(manifest)
-    yield f"Your update: {_amount(size)}, {len(manifest.names)} tensors ({_names(manifest)})."
-    yield f"Over the study: {_amount(size * study.federation.rounds)} up, as much down."
+    yield from travel(study.federation, manifest, _names(manifest))
     sent = [name for name in METRICS if name != "train_loss" or study.privacy is None]
     metrics = [name for name in sent if name in policy.metrics]
     yield f"Metrics that your policy lets out: {', '.join(metrics) or 'none'} (loss and auc are of validation people)."
-
-
-def _amount(size: int) -> str:
-    return f"{size / 1e6:,.1f} MB" if size >= 100_000 else f"{size / 1e3:,.1f} kB"
 
 
 def _after(study: StudyConfig, policy: Policy) -> Iterator[str]:

@@ -5,6 +5,7 @@ noise, which are charged like a round and drawn once, so that asking again bring
 """
 
 import logging
+from contextlib import nullcontext
 from dataclasses import replace
 from typing import Literal
 
@@ -38,6 +39,14 @@ def describe(site: Site, request: Describe) -> Described:
     before = kept.get(request, Described) if spend else None
     if before:  # the policy of today holds for an answer of yesterday
         return before if shown else replace(before, moments=_no_columns(before.moments))
+    with kept.room(request) if spend else nullcontext():
+        described = _described(site, request, spend, shown=shown)
+        if spend:
+            kept.put(request, described)
+    return described
+
+
+def _described(site: Site, request: Describe, spend: Spend | None, *, shown: bool) -> Described:
     people, columns = site.split.train, design_columns(site.study.features)
     used = np.array([shown and c.group in site.study.model.modalities for c in columns], dtype=np.bool_)
     if spend:
@@ -50,7 +59,7 @@ def describe(site: Site, request: Describe) -> Described:
         charge_unprotected(site, request)
         moments = Moments.of(people, columns, extremes=site.study.tabular.scaling == "minmax")
         positive = int(people.labels.sum())
-    described = Described(
+    return Described(
         site=site.name,
         label_rule=site.label_rule,
         participants=len(site.split.cohort),
@@ -59,9 +68,6 @@ def describe(site: Site, request: Describe) -> Described:
         images=len(site.split.cohort.owner),
         moments=moments.of_columns(used & (moments.count >= site.policy.min_cell)),
     )
-    if spend:
-        kept.put(request, described)
-    return described
 
 
 def evaluate(site: Site, request: Evaluate) -> Evaluated:
@@ -70,33 +76,38 @@ def evaluate(site: Site, request: Evaluate) -> Evaluated:
     Raises:
         BudgetExceeded: a histogram under noise would spend more privacy than the hospital has left.
     """
-    kept, spend, min_cell = Kept(site.state, fingerprint(site)), _noise(site), site.policy.min_cell
+    kept, spend = Kept(site.state, fingerprint(site)), _noise(site)
     shown = "histogram" in site.policy.statistics and _mode(site) != "withheld"
     before = kept.get(request, Evaluated) if spend else None
     if before:
         histogram = before.histogram if shown else None
         return replace(before, metrics=allowed(site, before.metrics), histogram=histogram)
-    reader = reader_of(site, request.setup)
+    reader_of(site, request.setup)  # what cannot be answered is not noted as asked
     if not first_asked(site.state, "evaluated", request.study, [request.setup, request.parameters.digest]):
         raise Refusal(
             Code.ALREADY_ASSESSED,
             "another model of this study was evaluated here before (state/evaluated-*): metrics of two models tell "
             "more of single people than those of one; a study that begins anew needs a name or a seed of its own",
         )
+    with kept.room(request) if spend else nullcontext():
+        evaluated = _evaluated(site, request, spend, shown=shown)
+        if spend:
+            kept.put(request, evaluated)
+    return evaluated
+
+
+def _evaluated(site: Site, request: Evaluate, spend: Spend | None, *, shown: bool) -> Evaluated:
     if spend is None:
         charge_unprotected(site, request)
     site.receive(request)
-    metrics = allowed(site, validation_metrics(site, reader))
-    histogram = None
+    metrics = allowed(site, validation_metrics(site, reader_of(site, request.setup)))
+    histogram, min_cell = None, site.policy.min_cell
     if shown:
         try:
             histogram = _noised(site, request, spend) if spend else MergedHistogram.of(_counts(site, request), min_cell)
         except UndefinedMetric as error:
             log.warning("no histogram of training participants leaves: %s", error)
-    evaluated = Evaluated(site.name, request.round, len(site.split.train), metrics, histogram)
-    if spend:
-        kept.put(request, evaluated)
-    return evaluated
+    return Evaluated(site.name, request.round, len(site.split.train), metrics, histogram)
 
 
 def _counts(site: Site, request: Evaluate) -> ScoreHistogram:

@@ -1,19 +1,21 @@
 """What a hospital does when it is asked: policy first, then the work, and a coded refusal instead of an error text."""
 
 import logging
-import traceback
-from pathlib import Path
+import struct
 
 import torch
 
+from client.answering import place_of
 from client.masked import close, keys, masked, reveal
 from client.policy import Refusal, check, check_people
 from client.probe import probe
 from client.scoring import assess
 from client.sums import describe, evaluate
 from client.training_round import train
+from client.wanted import TooLate, Wanted
 from client.workspace import Site
 from sarco_models.errors import BudgetExceeded, ChainBroken, DataError, ProtocolError
+from sarco_models.model_down import whole
 from sarco_models.wire import (
     Assess,
     Code,
@@ -28,19 +30,24 @@ from sarco_models.wire import (
     Reveal,
     Setup,
     Train,
+    TrainOn,
 )
 
 log = logging.getLogger(__name__)
 
 
-def handle(site: Site, request: Request) -> Reply:
+def handle(site: Site, request: Request, wanted: Wanted | None = None) -> Reply:
     """Answer one request, and write down what came, what was decided and what leaves before it leaves.
+
+    With ``wanted``, work that nobody waits for any more is given up, see :mod:`client.wanted`.
 
     Errors leave as codes; what a hospital's log says of them names no file and no person. Where the audit log cannot be
     written, nothing is done and nothing leaves but a code.
     """
+    site.wanted = wanted or Wanted()
     try:
-        site.audit.asked(request)
+        if not _written_down(site, request):
+            return Refused(site.name, Code.BAD_REQUEST)
         reply = _answer(site, request)
         site.audit.answered(request, reply)
     except ChainBroken as error:
@@ -52,11 +59,31 @@ def handle(site: Site, request: Request) -> Reply:
     return Refused(site.name, Code.INTERNAL)
 
 
+def _written_down(site: Site, request: Request) -> bool:
+    """Whether what came could be written down as a request; otherwise it is written down that something came."""
+    try:
+        site.audit.asked(request)
+    except (struct.error, ValueError, OverflowError) as error:  # a number or a text that no machine can hold
+        log.warning("bad request: %s", place_of(error))
+        site.audit.unreadable()
+        return False
+    return True
+
+
 def _answer(site: Site, request: Request) -> Reply:
     try:
+        site.wanted.check()
+        request = _whole(site, request)
         _permit(site, request)
+        if isinstance(request, Train) and site.study.federation.compression == "zstd":
+            site.held = request.parameters
         torch.set_num_threads(site.threads)
-        return _work(site, request)
+        reply = _work(site, request)
+        site.wanted.check_sending()
+        return reply
+    except TooLate:
+        log.warning("given up: the time for %s is over, or whoever asked has gone", type(request).__name__)
+        code = Code.TOO_LATE
     except Refusal as refusal:
         log.warning("refused: %s", refusal)
         code = refusal.code
@@ -79,18 +106,22 @@ def _answer(site: Site, request: Request) -> Reply:
     return Refused(site.name, code)
 
 
+def _whole(site: Site, request: Request) -> Request:
+    """The request with its model in full, where it came as a difference to the one that is held here."""
+    if not isinstance(request, TrainOn):
+        return request
+    found = whole(request, site.held) if site.held else None
+    if found is None:
+        raise Refusal(Code.MODEL_NEEDED, "the model that the round's builds on is not held: a new process, perhaps")
+    return found
+
+
 def _permit(site: Site, request: Request) -> None:
     """Raise :class:`Refusal` unless the hospital allows this request of these people; what it allows is on the disk."""
     people = site.split.train
     check(request, site.policy, site.study, site.no_approval)
     check_people(training=len(people), positive=int(people.labels.sum()), policy=site.policy, study=site.study)
     site.audit.allowed(request)
-
-
-def place_of(error: Exception) -> str:
-    """The kind of an error and the line of code that raised it, without its text."""
-    frames = traceback.extract_tb(error.__traceback__)
-    return f"{type(error).__name__} in {Path(frames[-1].filename).name}, line {frames[-1].lineno}"
 
 
 def _work(site: Site, request: Request) -> Reply:  # noqa: C901, PLR0911 - one case for each request

@@ -26,6 +26,7 @@ from client.ledger import BudgetConfig, Ledger, heads_kept
 from client.once import first_asked
 from client.person_sets import PersonSet, tables_digest
 from client.policy import Policy
+from client.wanted import Wanted
 from sarco_models.clipping import ClipState
 from sarco_models.cohort import Split, open_cohort, split
 from sarco_models.config import Config, Name, StudyConfig, load_config, load_study
@@ -43,8 +44,8 @@ from sarco_models.wire import Assess, Evaluate, Probe, Setup, Train
 
 log = logging.getLogger(__name__)
 
-_KEPT_NORMS = 4
-"""Rounds whose own norms a hospital keeps: a coordinator that was killed repeats two at most."""
+_KEPT_ROUNDS = 4
+"""Of which a hospital keeps its norms, and what rounding left: a coordinator that was killed repeats two at most."""
 
 
 class SiteConfig(Config):
@@ -58,6 +59,7 @@ class SiteConfig(Config):
     label_rule: Name
     threads: int = 1
     device: Device = Field(default="auto", description="Where models compute; auto: on a GPU where there is one.")
+    relay_user: str = Field(default="", description="Account of Flower's programs, for sarco-site join as root.")
     policy: Policy = Policy()
     budget: BudgetConfig = BudgetConfig()
     peers: tuple[Peer, ...] = Field(default=(), description="Hospitals to mask with, as sarco-site key shows them.")
@@ -99,6 +101,8 @@ class Site:
         peers: public key of each hospital that this one masks its updates with, by name.
         budget: how much privacy may be spent on any participant.
         tables: digest of the tables' content, so that other tables are recognised.
+        held: the model that came down last, where the study compresses; in memory only.
+        wanted: whether anybody waits for the answer to the request that is worked on.
     """
 
     name: str
@@ -114,6 +118,8 @@ class Site:
     peers: Mapping[str, str] = field(default_factory=dict)
     budget: BudgetConfig = field(default_factory=BudgetConfig)
     tables: str = ""
+    held: Parameters | None = None
+    wanted: Wanted = field(default_factory=Wanted)
     _ready: tuple[str, Reader] | None = None
 
     @cached_property
@@ -170,14 +176,34 @@ class Site:
             path = norms_file(self.state, request.setup, before)
             Parameters.load(path, Manifest.of(self.norms)).load_into(self.norms)
 
+    def owed(self, request: Train) -> Parameters | None:
+        """What rounding has left of the updates before this round; None where nothing is known of any.
+
+        A hospital that missed rounds takes the latest there is. A file that cannot be read is as good as none: a model
+        a little off the best is not worth a round.
+        """
+        path = _latest(self.state, "owed", request.setup, request.round - 1)
+        try:
+            return Parameters.load(path, request.parameters.manifest) if path else None
+        except WeightsError as error:
+            log.warning("what rounding left of earlier updates is lost: %s", error)
+            return None
+
+    def keep_owed(self, request: Train, left: Parameters) -> None:
+        """Store what rounding has left of a round's update; it stays here, and is added to the next one."""
+        self._keep_round("owed", request, left)
+
     def keep_norms(self, request: Train) -> None:
         """Store this hospital's norms as a round has left them; those of later rounds are of another run."""
         if self.norms:
-            Parameters.pack(self.norms).save(_norms_file(self.state, request.setup, request.round))
-            kept = {_round_of(path): path for path in _norms_files(self.state, request.setup)}
-            past = sorted(round_ for round_ in kept if 0 < round_ <= request.round)
-            for round_ in {*kept} - {0, *past[-_KEPT_NORMS:]}:
-                kept[round_].unlink()
+            self._keep_round("norms", request, Parameters.pack(self.norms))
+
+    def _keep_round(self, what: str, request: Train, tensors: Parameters) -> None:
+        tensors.save(_round_file(self.state, what, request.setup, request.round))
+        kept = {_round_of(path): path for path in _round_files(self.state, what, request.setup)}
+        past = sorted(round_ for round_ in kept if 0 < round_ <= request.round)
+        for round_ in {*kept} - {0, *past[-_KEPT_ROUNDS:]}:
+            kept[round_].unlink()
 
     @property
     def clip(self) -> ClipState | None:
@@ -199,8 +225,9 @@ class Site:
     def keep(self, setup: Setup) -> None:
         """Store a setup, so that this process and any later one can use it."""
         self.state.mkdir(parents=True, exist_ok=True)
-        for left in (*self.state.glob("setup.*.partial"), *self.state.glob("norms-*.partial")):
-            left.unlink(missing_ok=True)
+        for what in ("setup.", "norms-", "owed-", "kept-", "clip-"):
+            for left in self.state.glob(f"{what}*.partial"):
+                left.unlink(missing_ok=True)
         partial = self.state / f"setup.{os.getpid()}.partial"
         sums = {f.name: getattr(setup.moments, f.name) for f in fields(Moments)}
         with partial.open("wb") as file:
@@ -209,7 +236,7 @@ class Site:
         for older in sorted(self.state.glob("setup-*.npz"), key=lambda path: path.stat().st_mtime_ns)[:-1]:
             older.unlink(missing_ok=True)
         partial.rename(self._setup_file(setup.digest))
-        for path in self.state.glob("norms-*"):
+        for path in (*self.state.glob("norms-*"), *self.state.glob("owed-*")):
             if not self._setup_file(path.name.split("-")[1]).is_file():
                 path.unlink(missing_ok=True)
         self._use(setup)
@@ -232,7 +259,7 @@ class Site:
     def _use(self, setup: Setup) -> None:
         setup.frozen.load_into(fixed_tensors(self.model))
         if self.norms:
-            Parameters.pack(self.norms).save(_norms_file(self.state, setup.digest, 0))
+            Parameters.pack(self.norms).save(_round_file(self.state, "norms", setup.digest, 0))
         scaling = agreed_scaling(self.study, setup.moments)
         self._ready = (setup.digest, Reader.of(self.model, scaling, self.study))
 
@@ -243,18 +270,23 @@ def norms_file(state: Path, setup: str, round_: int) -> Path:
     Raises:
         WeightsError: the setup was never sent here.
     """
-    found = [path for path in _norms_files(state, setup) if _round_of(path) <= round_]
-    if not found:
+    found = _latest(state, "norms", setup, round_)
+    if found is None:
         raise WeightsError(f"{state}: holds no norms of setup {setup[:12]}: let the coordinator send it again")
-    return max(found, key=_round_of)
+    return found
 
 
-def _norms_files(state: Path, setup: str) -> list[Path]:
-    return list(state.glob(f"norms-{setup}-*.safetensors"))
+def _latest(state: Path, what: str, setup: str, round_: int) -> Path | None:
+    found = [path for path in _round_files(state, what, setup) if _round_of(path) <= round_]
+    return max(found, key=_round_of) if found else None
 
 
-def _norms_file(state: Path, setup: str, round_: int) -> Path:
-    return state / f"norms-{setup}-{round_}.safetensors"
+def _round_files(state: Path, what: str, setup: str) -> list[Path]:
+    return list(state.glob(f"{what}-{setup}-*.safetensors"))
+
+
+def _round_file(state: Path, what: str, setup: str, round_: int) -> Path:
+    return state / f"{what}-{setup}-{round_}.safetensors"
 
 
 def _round_of(path: Path) -> int:

@@ -13,6 +13,7 @@
     ├── BudgetExceeded        a request that would spend more privacy than the hospital has left
     ├── ChainBroken           a ledger or an audit log was edited, cut or reordered
     ├── QuorumLost            too few sites answered a round
+    ├── ProcessError          a program of ours does not start, or ends again and again
     └── RunError              a run directory belongs to another study, or is not a run
 
 Every message says what, where, the value, the limit and the way out. Commands print it and exit with status 1.
@@ -126,6 +127,10 @@ class ChainBroken(SarcoError):
 
 class QuorumLost(SarcoError):
     """Too few sites answered a round."""
+
+
+class ProcessError(SarcoError):
+    """A program of ours does not start, or ends again and again."""
 
 
 class RunError(SarcoError):

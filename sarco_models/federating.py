@@ -51,8 +51,8 @@ class FederationConfig(Config):
     max_update_ratio: float = later(
         10.0,
         gt=1,
-        description="An update longer than this many times the median of the other sites' is refused; it needs the "
-        "updates of three sites in plain sight.",
+        description="An update longer than this many times the median of the other sites', and than any of the same "
+        "site's that counted, is refused; it needs the updates of three sites in plain sight.",
     )
     rounds: int = Field(default=10, ge=1, le=10000)
     min_sites: int = Field(default=1, ge=1, description="Sites that must answer for a round to count.")
@@ -69,7 +69,9 @@ class FederationConfig(Config):
         description="How an update travels up; what rounding leaves is added to the site's next (error feedback).",
     )
     compression: Literal["none", "zstd"] = later(
-        "none", description="zstd: bytes of equal weight side by side, then zstd; lossless."
+        "none",
+        description="zstd: bytes of equal weight side by side, then zstd; a model goes down as its difference to the "
+        "one before. Lossless both ways.",
     )
     secure_aggregation: bool = later(
         False,
@@ -88,6 +90,11 @@ class FederationConfig(Config):
     def adaptive(self) -> bool:
         """Whether the coordinator remembers more than the model from round to round (Reddi et al. 2021)."""
         return self.strategy in ADAPTIVE
+
+    @property
+    def encoded(self) -> bool:
+        """Whether what training has changed travels up (wire encodings), and not the parameters after it."""
+        return (self.encoding, self.compression) != ("float32", "none")
 
     @model_validator(mode="after")
     def _fits_strategy(self) -> Self:

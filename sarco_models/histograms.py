@@ -13,17 +13,21 @@ Merging hides individuals in a crowd; it is not differential privacy: two histog
 show that person's run of bins.
 """
 
+from __future__ import annotations
+
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Self
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sarco_models.disclosure import small
 from sarco_models.errors import UndefinedMetric
-from sarco_models.metrics import RocCurve
 from sarco_models.scores import Labels, Scores
+
+if TYPE_CHECKING:  # what travels must be known without SciPy
+    from sarco_models.metrics import RocCurve
 
 Counts = NDArray[np.int64]
 
@@ -197,6 +201,8 @@ def binned_roc(histograms: Sequence[MergedHistogram]) -> RocCurve:
         raise UndefinedMetric(
             f"{positive.size} participants with and {negative.size} without the condition: no ROC curve"
         )
+    from sarco_models.metrics import RocCurve
+
     borders = np.unique(np.concatenate([h.starts for h in histograms]))[::-1] / histograms[0].num_bins
     return RocCurve(
         thresholds=np.concatenate([[np.inf], borders]),
@@ -211,7 +217,7 @@ def distinct_points(roc: RocCurve) -> RocCurve:
     differs = (np.diff(points, axis=1) != 0).any(axis=0)
     first, last = np.concatenate([[True], differs]), np.concatenate([differs, [True]])
     midway = (roc.thresholds[first] + roc.thresholds[last]) / 2.0
-    return RocCurve(midway, roc.sensitivity[first], roc.specificity[first])
+    return replace(roc, thresholds=midway, sensitivity=roc.sensitivity[first], specificity=roc.specificity[first])
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 A cache is a folder whose name is the digest of everything that its content depends on: the files' bytes, the rows of
 the tables, the calibrations and the preprocessing. Beside the pixels lies what the frozen layers made of them.
+Nobody but the account that filled it can look into that folder.
 """
 
 import functools
@@ -10,6 +11,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -108,7 +110,9 @@ def open_images(  # noqa: PLR0913 - what the pixels depend on, and where they go
     calibrations = read_calibrations(calibration_file) if calibration_file.exists() else {}
     key = _content_key(folder, study, rows, calibrations, templates, seen.digests if seen else {})
     place = cache / key
-    if not (place / "index.json").exists():
+    if (place / "index.json").exists():
+        _close(place)
+    else:
 
         def read(row: ImageRow) -> tuple[NDArray[np.uint8], str]:
             return _read_one(folder, study, row, calibrations.get(row.image), templates)
@@ -163,10 +167,11 @@ def _fill_cache(
     progress: Progress | None,
 ) -> None:
     """Decode every image once into a folder that gets its name only when it is complete."""
+    make_cache(place.parent)
     _sweep(place.parent)
     partial = place.with_name(f"{place.name}.{os.getpid()}.partial")
     shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
+    partial.mkdir(mode=0o700)
     kept: list[int] = []
     devices: list[str] = []
     findings: list[tuple[int, Finding]] = []
@@ -195,6 +200,18 @@ def _fill_cache(
         if not (place / "index.json").exists():
             raise
         shutil.rmtree(partial)
+
+
+def make_cache(cache: Path) -> None:
+    """Make a cache's folder, for this account alone. One that is there keeps its rights: it may be of another use."""
+    cache.mkdir(parents=True, exist_ok=True, mode=0o700)
+
+
+def _close(place: Path) -> None:
+    """What an earlier release has left open to all accounts of this machine."""
+    if place.stat().st_mode & 0o077:
+        with suppress(PermissionError):  # of another account: that one's to close
+            place.chmod(0o700)
 
 
 def _sweep(cache: Path) -> None:

@@ -5,6 +5,8 @@ The coordinator asks, the site answers; nothing else ever moves:
     Describe   -> Described   how many participants, and the sums that the tables' scaling is agreed from
     Setup      -> Ready       frozen layers and agreed sums, sent once
     Train      -> Trained     parameters down, parameters up, with the evaluation of the model that came down
+    TrainOn    -> the same    the model as what has changed since the one that the site holds: compression
+    Train      -> Updated     wire encodings: the same, and what training has changed goes up in fewer bytes
     Evaluate   -> Evaluated   metrics and merged score histogram of the final model, for the threshold
     Assess     -> Assessed    AUC, calls at the frozen threshold and merged histogram of the test participants
     Probe      -> Probed      how well the released model betrays who was trained on: two numbers
@@ -27,6 +29,7 @@ from enum import StrEnum
 import numpy as np
 from numpy.typing import NDArray
 
+from sarco_models.encoding import EncodedUpdate, lengthen
 from sarco_models.errors import ProtocolError
 from sarco_models.histograms import MergedHistogram
 from sarco_models.parameters import Parameters
@@ -43,6 +46,7 @@ class Code(StrEnum):
     ONE_CLASS_ONLY = "one_class_only"
     DATA_FAULT = "data_fault"
     SETUP_NEEDED = "setup_needed"
+    MODEL_NEEDED = "model_needed"
     ALREADY_ASSESSED = "already_assessed"
     ALREADY_REVEALED = "already_revealed"
     BUDGET_SPENT = "budget_spent"
@@ -128,14 +132,57 @@ class Train:
 
 
 @dataclass(frozen=True, eq=False)
+class TrainOn:
+    """The same as :class:`Train`, for a site that holds the model of an earlier round.
+
+    ``base`` is the digest of the parameters that it holds, ``difference`` what has changed of them since, exactly.
+    """
+
+    study: str
+    setup: str
+    round: int
+    base: str
+    difference: EncodedUpdate
+
+
+@dataclass(frozen=True, eq=False)
 class Trained:
-    """Parameters after training, and the metrics of the parameters that came down."""
+    """Parameters after training, the metrics of the parameters that came down, and the study that was answered for."""
 
     site: str
     round: int
     participants: int
     parameters: Parameters
     metrics: Mapping[str, float]
+    study: str | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Updated:
+    """What training has changed, in the study's encoding, and the metrics of the parameters that came down."""
+
+    site: str
+    round: int
+    participants: int
+    update: EncodedUpdate
+    metrics: Mapping[str, float]
+    study: str | None = None
+
+
+def expanded(reply: Trained | Updated, base: Parameters) -> Trained:
+    """A round's work as parameters, in whichever form it came.
+
+    Args:
+        reply: of a site.
+        base: the parameters that went down.
+
+    Raises:
+        ProtocolError: the update is of other tensors than ``base``, or damaged.
+    """
+    if isinstance(reply, Trained):
+        return reply
+    parameters = lengthen(reply.update, base)
+    return Trained(reply.site, reply.round, reply.participants, parameters, reply.metrics, reply.study)
 
 
 @dataclass(frozen=True, eq=False)
@@ -253,6 +300,7 @@ class Masked:
     participants: int
     update: MaskedVector
     metrics: Mapping[str, float]
+    study: str | None = None
 
 
 @dataclass(frozen=True)
@@ -288,5 +336,10 @@ class Refused:
             raise ProtocolError("a refusal is a code of a closed set, never a text")
 
 
-Request = Describe | Setup | Train | Evaluate | Assess | Probe | Keys | Reveal
-Reply = Described | Ready | Trained | Masked | Evaluated | Assessed | Probed | Keyed | Revealed | Refused
+Request = Describe | Setup | Train | TrainOn | Evaluate | Assess | Probe | Keys | Reveal
+Reply = Described | Ready | Trained | Updated | Masked | Evaluated | Assessed | Probed | Keyed | Revealed | Refused
+
+
+def task_of(request: Request) -> str:
+    """What a hospital is asked to do, whichever way the model came down."""
+    return (Train if isinstance(request, TrainOn) else type(request)).__name__

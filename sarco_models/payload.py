@@ -20,6 +20,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from sarco_models.encoding import EncodedUpdate
 from sarco_models.histograms import MergedHistogram
 from sarco_models.messages import MaskedVector, Reply, Request
 from sarco_models.parameters import Parameters
@@ -39,10 +40,12 @@ class Part:
 
     Attributes:
         name: field, or field and piece: ``round``, ``metrics.auc``, ``parameters.head.weight``, ``moments.count``.
-        kind: ``field`` (a number or a short text), ``metric``, ``parameter``, ``sums`` (integers that add up).
+        kind: ``field`` (a number or a short text), ``metric``, ``parameter`` (or what training has changed of one),
+            ``sums`` (integers that add up).
         shape: of numbers; () of fields and metrics.
-        dtype: ``float32``, ``int64``, ``uint32``, ``float64``, ``int``, ``float`` or ``str``.
-        bytes: numbers at their size, text in UTF-8, without the transport's framing.
+        dtype: ``float32``, ``int64``, ``uint32``, ``float64``, ``int``, ``float`` or ``str``; of an encoded update its
+            encoding, with ``+zstd`` where the piece is compressed.
+        bytes: numbers at their size, text in UTF-8, without the transport's framing; an encoded piece as it travels.
         sha256: of these bytes (little-endian, C order).
     """
 
@@ -82,7 +85,7 @@ def pieces(message: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
 
 def nested(kind: type) -> bool:
     """Whether a field of this type travels as fields of its own."""
-    return dataclasses.is_dataclass(kind) and kind is not Parameters and kind not in ARRAYS
+    return dataclasses.is_dataclass(kind) and kind not in (Parameters, EncodedUpdate) and kind not in ARRAYS
 
 
 @functools.cache
@@ -98,6 +101,8 @@ def kinds_of(cls: type) -> Mapping[str, tuple[Any, bool]]:
 def _parts(name: str, value: Any) -> Iterator[Part]:
     if isinstance(value, Parameters):
         yield from _parameters(name, value)
+    elif isinstance(value, EncodedUpdate):
+        yield from _encoded(name, value)
     elif type(value) in ARRAYS:
         for part in ARRAYS[type(value)]:
             yield _array(f"{name}.{part}", "sums", getattr(value, part))
@@ -113,6 +118,13 @@ def _parameters(name: str, value: Parameters) -> Iterator[Part]:
     for tensor, shape, size in zip(value.manifest.names, value.manifest.shapes, value.manifest.sizes, strict=True):
         yield _array(f"{name}.{tensor}", "parameter", value.vector[start : start + size].reshape(shape))
         start += size
+
+
+def _encoded(name: str, value: EncodedUpdate) -> Iterator[Part]:
+    manifest, pieces_, compressed = value.manifest, value.pieces(), value.compressed
+    for tensor, shape, piece, short in zip(manifest.names, manifest.shapes, pieces_, compressed, strict=True):
+        form = value.encoding + "+zstd" * short
+        yield Part(f"{name}.{tensor}", "parameter", shape, form, len(piece), hashlib.sha256(piece.data).hexdigest())
 
 
 def _array(name: str, kind: Literal["parameter", "sums"], array: NDArray[Any]) -> Part:

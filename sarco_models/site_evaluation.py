@@ -4,17 +4,17 @@ No score of a person leaves: an AUC with its variance, two-by-two counts at the 
 small counts merged. From these the coordinator draws the forest plot, the ROC curve and the calibration curve.
 """
 
+from __future__ import annotations
+
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
-from sarco_models.calibration import CalibrationBin, calibration_bins
 from sarco_models.disclosure import small
 from sarco_models.errors import UndefinedMetric
-from sarco_models.heterogeneity import Method, PooledAuc, pool_sites
 from sarco_models.histograms import (
     AucRange,
     MergedHistogram,
@@ -23,9 +23,13 @@ from sarco_models.histograms import (
     binned_participants,
     binned_roc,
 )
-from sarco_models.intervals import Estimate, proportion
-from sarco_models.metrics import RocCurve, auc, auc_estimate, delong_variance
 from sarco_models.scores import ParticipantScores
+
+if TYPE_CHECKING:  # what travels must be known without SciPy: a relay imports this module for every message
+    from sarco_models.calibration import CalibrationBin
+    from sarco_models.heterogeneity import Method, PooledAuc
+    from sarco_models.intervals import Estimate
+    from sarco_models.metrics import RocCurve
 
 
 @dataclass(frozen=True)
@@ -73,6 +77,8 @@ class SiteEvaluation:
         Raises:
             UndefinedMetric: fewer than ``min_cell`` participants: nothing of them may be said.
         """
+        from sarco_models.metrics import auc, delong_variance
+
         if len(held_out) < min_cell:
             raise UndefinedMetric(
                 f"{len(held_out)} held-out participants; the site shows no number of fewer than {min_cell}"
@@ -109,6 +115,8 @@ class SiteEvaluation:
         """The AUC with the interval that the site itself would print; None where it is withheld."""
         if self.auc is None or self.auc_variance is None or self.positives is None:
             return None
+        from sarco_models.metrics import auc_estimate
+
         pairs = min(self.positives, self.participants - self.positives)
         return auc_estimate(self.auc, self.auc_variance, pairs=pairs)
 
@@ -206,6 +214,8 @@ def _shown(right: int, wrong: int, min_cell: int) -> Calls | None:
 
 def forest(evaluations: Sequence[SiteEvaluation], *, method: Method = "dersimonian_laird") -> PooledAuc:
     """AUC over the sites that show one; see :func:`sarco_models.heterogeneity.pool_sites`."""
+    from sarco_models.heterogeneity import pool_sites
+
     shown = [estimate for site in evaluations if (estimate := site.auc_interval())]
     return pool_sites(shown, method=method)
 
@@ -236,6 +246,8 @@ def pooled_calls(evaluations: Sequence[SiteEvaluation]) -> dict[str, SharedCalls
 
 
 def _pooled(calls: Sequence[Calls]) -> SharedCalls:
+    from sarco_models.intervals import proportion
+
     right, everybody = sum(c.right for c in calls), sum(c.right + c.wrong for c in calls)
     return SharedCalls(proportion(right, everybody), len(calls), everybody)
 
@@ -259,4 +271,6 @@ def pooled_auc_range(evaluations: Sequence[SiteEvaluation]) -> AucRange:
 
 def pooled_calibration(evaluations: Sequence[SiteEvaluation], *, num_groups: int = 10) -> list[CalibrationBin]:
     """Calibration of the same participants, in groups of about equal size by predicted probability."""
+    from sarco_models.calibration import calibration_bins
+
     return calibration_bins(*binned_participants(_histograms(evaluations)), num_bins=num_groups)

@@ -8,15 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sarco_models.cohort import TrainingPeople
-from sarco_models.config import StudyConfig
 from sarco_models.errors import ProtocolError
-from sarco_models.schema import Column, design_columns
+
+if TYPE_CHECKING:  # what travels must be known without what reads images and tables (tests/client/test_app.py)
+    from sarco_models.cohort import TrainingPeople
+    from sarco_models.config import StudyConfig
+    from sarco_models.schema import Column
 
 Integers = NDArray[np.int64]
 Scaling = Literal["standard", "clinical_range", "minmax"]
@@ -48,6 +50,8 @@ class Moments:
     @staticmethod
     def of(people: TrainingPeople, columns: Sequence[Column], *, extremes: bool) -> Moments:
         """Moments of training participants; with ``extremes`` their smallest and largest values as well."""
+        from sarco_models.cohort import TrainingPeople
+
         if not isinstance(people, TrainingPeople):
             raise TypeError("moments are made of TrainingPeople only: nothing is fitted on people who are held out")
         low, high = _limits(columns)
@@ -140,6 +144,8 @@ class TableScaling:
 
 def agreed_scaling(study: StudyConfig, moments: Moments) -> TableScaling:
     """The scaling that follows from a study and the moments of all its sites; the same on both sides of the wire."""
+    from sarco_models.schema import design_columns
+
     return TableScaling.agreed(moments, design_columns(study.features), study.tabular.scaling)
 
 

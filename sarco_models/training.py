@@ -26,6 +26,9 @@ Loss = Callable[[FusionNet, Batch], Tensor]
 Penalty = Callable[[FusionNet], Tensor | float]
 """What is added to the loss and depends on the parameters alone: privacy neither clips nor hides it."""
 
+Each = Callable[[Iterable[Batch]], Iterator[Batch]]
+"""Hands on batches as they are."""
+
 
 def no_penalty(_: FusionNet) -> float:
     """The loss alone."""
@@ -140,12 +143,15 @@ def warmup_cosine(*, round_: int, rounds: int, warmup_rounds: int, steps: int) -
     return factor
 
 
-def predict(net: FusionNet, reader: Reader, people: People) -> NDArray[np.float64]:
-    """(participants,) logit of each person: the mean over that person's images (SCIENCE 4.3)."""
+def predict(net: FusionNet, reader: Reader, people: People, *, each: Each = iter) -> NDArray[np.float64]:
+    """(participants,) logit of each person: the mean over that person's images (SCIENCE 4.3).
+
+    ``each`` hands on the batches, and may raise to give up.
+    """
     net.eval()
     logits = []
     with torch.no_grad():
-        for batch in reader.whole(people):
+        for batch in each(reader.whole(people)):
             logits.append(_mean_per_participant(net(batch.inputs), batch.owner, len(batch.labels)).cpu())
     return torch.cat(logits).double().numpy() if logits else np.zeros(0)
 

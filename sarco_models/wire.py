@@ -1,4 +1,4 @@
-"""How messages travel, and the only module of the science that knows Flower; what they say is in :mod:`messages`.
+"""How messages travel in Flower's records; what they say is in :mod:`messages`.
 
 Numbers go as arrays of integers or float32, everything else as flat fields; nothing is pickled. A field that is None is
 absent. What is not a field of its message is refused, so that nothing travels beside what the protocol says. One thing
@@ -8,19 +8,19 @@ may come beside a reply: the head of the hospital's audit chain, a number and a 
 from __future__ import annotations
 
 import functools
-import io
 import json
 import re
-import struct
 import typing
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
 import numpy as np
-from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
+from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
 from numpy.typing import NDArray
 
+from sarco_models.encoding import EncodedUpdate
 from sarco_models.errors import ProtocolError
+from sarco_models.framing import Buffer, Framed, framed, unframed
 from sarco_models.histograms import MergedHistogram
 from sarco_models.messages import Assess as Assess
 from sarco_models.messages import Assessed as Assessed
@@ -45,6 +45,12 @@ from sarco_models.messages import Revealed as Revealed
 from sarco_models.messages import Setup as Setup
 from sarco_models.messages import Train as Train
 from sarco_models.messages import Trained as Trained
+from sarco_models.messages import TrainOn as TrainOn
+from sarco_models.messages import Updated as Updated
+from sarco_models.messages import expanded as expanded
+from sarco_models.packed import PackedArray as PackedArray
+from sarco_models.packed import array_record as array_record
+from sarco_models.packed import vector_of as vector_of
 from sarco_models.parameters import Manifest, Parameters
 from sarco_models.payload import ARRAYS, kinds_of, nested, pieces
 from sarco_models.payload import Part as Part
@@ -56,6 +62,7 @@ MESSAGE_TYPES: Mapping[type, str] = {
     Describe: "query.describe",
     Setup: "query.setup",
     Train: "train",
+    TrainOn: "train",
     Evaluate: "evaluate",
     Assess: "evaluate.assess",
     Probe: "evaluate.probe",
@@ -65,48 +72,8 @@ MESSAGE_TYPES: Mapping[type, str] = {
 _KINDS = {c.__name__: c for c in (*typing.get_args(Request), *typing.get_args(Reply))}
 _DTYPES: Mapping[type, type[np.generic]] = {Moments: np.int64, MergedHistogram: np.int64, MaskedVector: np.uint32}
 _FIELDS, _METRICS, _PACKED, _AUDIT, _HEAD = "fields", "metrics", "packed", "audit", "head"
-_STORED: Mapping[str, type[np.generic]] = {"float32": np.float32, "int64": np.int64, "uint32": np.uint32}
 _A_HEAD = re.compile(r"(\d{1,12}[:-])?[0-9a-f]{64}")
 T = TypeVar("T")
-
-
-class PackedArray(Array):
-    """A Flower Array that keeps the numbers and makes the bytes only when a transport asks for them.
-
-    Flower's own class copies every vector through ``np.save`` and ``np.load`` even when nothing leaves the process.
-    """
-
-    __qualname__ = "Array"  # Flower writes the class's name into what it sends, and reads back only its own classes
-
-    def __init__(self, vector: NDArray[Any]) -> None:
-        """Wrap a vector without copying it; it must not be changed afterwards."""
-        self.dtype = str(vector.dtype)
-        self.shape = tuple(vector.shape)
-        self.stype = "numpy.ndarray"
-        self._vector = vector
-
-    @property
-    def data(self) -> bytes:  # type: ignore[override]
-        """The vector in NumPy's file format, as Flower sends it."""
-        buffer = io.BytesIO()
-        np.save(buffer, self._vector, allow_pickle=False)
-        return buffer.getvalue()
-
-    def numpy(self) -> NDArray[Any]:
-        """The vector itself."""
-        return self._vector
-
-    def __reduce__(self) -> tuple[type[Array], tuple[str, tuple[int, ...], str, bytes]]:
-        """Between processes it travels as Flower's own Array."""
-        return Array, (self.dtype, self.shape, self.stype, self.data)
-
-
-def array_record(vectors: Mapping[str, NDArray[Any]]) -> ArrayRecord:
-    """A record of vectors that are not copied; given arrays at once, Flower's constructor makes its own of them."""
-    record = ArrayRecord()
-    for name, vector in vectors.items():
-        record[name] = PackedArray(vector)
-    return record
 
 
 def encode(message: Request | Reply) -> RecordDict:
@@ -117,6 +84,14 @@ def encode(message: Request | Reply) -> RecordDict:
         if isinstance(value, Parameters):
             fields[f"{name}.manifest"] = value.manifest.to_json()
             records[name] = array_record({_PACKED: value.vector})
+        elif isinstance(value, EncodedUpdate):
+            told = {
+                "manifest": value.manifest.to_json(),
+                "encoding": value.encoding,
+                "lengths": json.dumps(value.lengths),
+            }
+            fields |= {f"{name}.{key}": text for key, text in told.items()}
+            records[name] = array_record({_PACKED: value.body})
         elif type(value) in ARRAYS:
             records[name] = array_record({part: getattr(value, part) for part in ARRAYS[type(value)]})
         elif isinstance(value, Mapping):
@@ -144,7 +119,7 @@ def decode(content: RecordDict, kind: type[T] | None = None) -> T:
         raise ProtocolError(f"the message is {name!r}; expected {kind.__name__ if kind else 'a known kind'}")
     try:
         message = _whole(content, cls)
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError, RecursionError) as error:
         raise ProtocolError(
             f"{name}: field {error} is absent or damaged: do both sides run the same version?"
         ) from None
@@ -171,6 +146,9 @@ def _known_places(cls: type, prefix: str = "") -> frozenset[str]:
         name = prefix + part
         if kind is Parameters:
             places |= {f"{name}.", f"{name}.{_PACKED}", f"{_FIELDS}.{name}.manifest"}
+        elif kind is EncodedUpdate:
+            told = (f"{_FIELDS}.{name}.{key}" for key in ("manifest", "encoding", "lengths"))
+            places |= {f"{name}.", f"{name}.{_PACKED}", *told}
         elif kind in ARRAYS:
             places |= {f"{name}.", *(f"{name}.{key}" for key in ARRAYS[kind])}
         elif nested(kind):
@@ -202,6 +180,8 @@ def _field(content: RecordDict, name: str, kind: Any) -> Any:
     if kind is Parameters:
         manifest = Manifest.from_json(str(fields[f"{name}.manifest"]))
         return Parameters(manifest, vector_of(content.array_records[name][_PACKED]))
+    if kind is EncodedUpdate:
+        return _update(content, name)
     if kind in ARRAYS:
         arrays = {part: vector_of(content.array_records[name][part]) for part in ARRAYS[kind]}
         return kind(**_integers(arrays, _DTYPES[kind]))
@@ -210,6 +190,16 @@ def _field(content: RecordDict, name: str, kind: Any) -> Any:
     if typing.get_origin(kind) is not None:
         return {str(key): float(typing.cast(float, value)) for key, value in content.metric_records[_METRICS].items()}
     return _scalar(fields[name], name, kind)
+
+
+def _update(content: RecordDict, name: str) -> EncodedUpdate:
+    fields = content.config_records[_FIELDS]
+    manifest = Manifest.from_json(str(fields[f"{name}.manifest"]))
+    lengths = json.loads(str(fields[f"{name}.lengths"]))
+    if not isinstance(lengths, list) or not all(type(length) is int for length in lengths):
+        raise TypeError(f"{name}.lengths")
+    body = vector_of(content.array_records[name][_PACKED])
+    return EncodedUpdate(manifest, str(fields[f"{name}.encoding"]), tuple(lengths), body)
 
 
 def _scalar(value: Any, name: str, kind: Any) -> Any:
@@ -226,19 +216,6 @@ def _integers(arrays: dict[str, NDArray[Any]], dtype: type[np.generic]) -> dict[
         if array.dtype != dtype or array.ndim != 1 or len({a.shape for a in arrays.values()}) > 1:
             raise TypeError(part)
     return arrays
-
-
-def vector_of(array: Array) -> NDArray[Any]:
-    """The numbers of an array; those that came over a network are read in place, without a copy."""
-    if isinstance(array, PackedArray):
-        return array.numpy()
-    buffer = io.BytesIO(array.data)
-    version = np.lib.format.read_magic(buffer)
-    read_header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-    shape, fortran_order, dtype = read_header(buffer)
-    if fortran_order or dtype.hasobject:
-        raise ProtocolError("an array comes in an order or type that is not sent here")
-    return np.frombuffer(array.data, dtype=dtype, offset=buffer.tell()).reshape(shape)
 
 
 def payload_bytes(content: RecordDict) -> int:
@@ -285,39 +262,46 @@ def head_of(content: RecordDict) -> str:
 
 
 def to_bytes(message: Request | Reply) -> bytes:
-    """A message as bytes, for a file or a socket of this machine: a header of JSON, then the vectors as they are.
+    """A message as bytes, for a file of this machine; see :mod:`sarco_models.framing`.
 
     A message of 114 MB is copied once; Flower's own form, by way of protobuf, takes five times as long.
     """
+    return b"".join(to_buffers(message))
+
+
+def to_buffers(message: Request | Reply, head: str = "") -> list[Buffer]:
+    """The same bytes for a socket, in pieces and not copied; ``head`` is that of an audit chain, beside a reply."""
     content = encode(message)
-    vectors = {(record, key): vector_of(a) for record, of in content.array_records.items() for key, a in of.items()}
-    head = {
-        "fields": dict(content.config_records[_FIELDS]),
-        "metrics": dict(content.metric_records[_METRICS]) if _METRICS in content else None,
-        "arrays": [[*place, str(vector.dtype), vector.shape] for place, vector in vectors.items()],
-    }
-    text = json.dumps(head).encode()
-    text += b" " * (-(len(text) + 8) % 64)
-    numbers = (np.ascontiguousarray(vector.reshape(-1)).view(np.uint8).data for vector in vectors.values())
-    return b"".join((struct.pack("<Q", len(text)), text, *numbers))
+    arrays = {name: {key: vector_of(a) for key, a in of.items()} for name, of in content.array_records.items()}
+    metrics = dict(content.metric_records[_METRICS]) if _METRICS in content else None
+    return framed(Framed(dict(content.config_records[_FIELDS]), metrics, arrays, head))
 
 
-def from_bytes(data: bytes, kind: type[T] | None = None) -> T:
+def from_bytes(data: Buffer, kind: type[T] | None = None) -> T:
     """Inverse of :func:`to_bytes`, without a copy; raises ProtocolError where the bytes are something else."""
+    return decode(_content(unframed(data)), kind)
+
+
+def reply_from_bytes(data: Buffer) -> tuple[Reply, str]:
+    """A reply, and the head of the audit chain that came beside it; empty if none did.
+
+    Raises:
+        ProtocolError: the bytes are something else, be it a request.
+    """
+    content = _content(unframed(data))
+    reply: Reply = decode(content)
+    if not isinstance(reply, Reply):
+        raise ProtocolError(f"{type(reply).__name__} comes as an answer: do both sides run the same version?")
+    return reply, head_of(content)
+
+
+def _content(found: Framed) -> RecordDict:
     try:
-        at = 8 + struct.unpack_from("<Q", data)[0]
-        head = json.loads(data[8:at])
-        records: dict[str, Any] = {_FIELDS: ConfigRecord(head["fields"])}
-        if head["metrics"] is not None:
-            records[_METRICS] = MetricRecord(head["metrics"])
-        arrays: dict[str, dict[str, NDArray[Any]]] = {}
-        for record, key, dtype, shape in head["arrays"]:
-            number = _STORED[dtype]
-            vector = np.frombuffer(data, number, count=int(np.prod(shape, dtype=np.int64)), offset=at).reshape(shape)
-            arrays.setdefault(record, {})[key] = vector
-            at += vector.nbytes
-        if at != len(data):
-            raise ValueError
-    except (struct.error, ValueError, TypeError, KeyError, AttributeError, OverflowError):
-        raise ProtocolError(f"{len(data)} bytes that are no message: the file or the connection is damaged") from None
-    return decode(RecordDict(records | {record: array_record(of) for record, of in arrays.items()}), kind)
+        records: dict[str, Any] = {_FIELDS: ConfigRecord(found.fields)}
+        if found.metrics is not None:
+            records[_METRICS] = MetricRecord(found.metrics)
+        if found.head:
+            records[_AUDIT] = ConfigRecord({_HEAD: found.head})
+        return RecordDict(records | {record: array_record(of) for record, of in found.arrays.items()})
+    except (ValueError, TypeError, AttributeError, OverflowError):
+        raise ProtocolError("a message whose fields are none: do both sides run the same version?") from None

@@ -7,6 +7,7 @@ from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
 
 from sarco_models.errors import RunError
+from server.fetching import look_sooner
 from server.rounds import run_study
 from server.runs import Run
 
@@ -23,4 +24,6 @@ def main(grid: Grid, context: Context) -> None:
             "run-dir is empty: make a run directory with `sarco-lab prepare CONFIG --out DIR` and start with "
             "`flwr run . --run-config 'run-dir=\"DIR\"'`"
         )
-    run_study(grid, Run.open(Path(folder)))
+    run = Run.open(Path(folder))
+    look_sooner(run.study.federation.round_deadline_s)
+    run_study(grid, run)

@@ -11,6 +11,8 @@ from rich.console import Console
 from rich.table import Table
 
 from sarco_models.errors import SarcoError
+from server import operating_cli
+from server.dashboard.cli import dashboard
 
 if TYPE_CHECKING:
     from server.runs import Run
@@ -85,7 +87,9 @@ def heads(
 
 
 def _show_rounds(run: Run) -> None:
+    from server import failures
     from server.tables import size
+    from server.traffic import in_words
 
     records = run.records()
     complete = max(len(records) - 1, 0)
@@ -100,13 +104,15 @@ def _show_rounds(run: Run) -> None:
         sites, seconds = str(len(record["sites"])), f"{record['seconds']:.1f}"
         table.add_row(str(record["round"]), sites, loss, auc, *moved, seconds)
     console.print(table)
+    if moved_words := in_words(records, run.study.federation):
+        _say(moved_words)
     for record in records:
         for site, reason in record["failures"].items():
-            _say(f"round {record['round']}, {site}: {reason}")
+            _say(f"round {record['round']}, {site}: {failures.in_words(reason)}")
 
 
 def _show_release(run: Run) -> None:
-    from server import assessment_table
+    from server import assessment_table, failures
 
     about, found = run.released, run.assessments
     if about is None:
@@ -131,7 +137,7 @@ def _show_release(run: Run) -> None:
     for sentence in assessment_table.sentences(found, threshold) if found else ["no site has assessed it"]:
         _say(sentence)
     for site, reason in run.assessing.get("failures", {}).items():
-        _say(f"not assessed by {site}: {reason}")
+        _say(f"not assessed by {site}: {failures.in_words(reason)}")
 
 
 def _table(headings: Sequence[str], left: str = "", padding: int = 2) -> Table:
@@ -145,6 +151,9 @@ def _table(headings: Sequence[str], left: str = "", padding: int = 2) -> Table:
 def _say(sentence: str) -> None:
     console.print(sentence, highlight=False, markup=False, soft_wrap=True)
 
+
+operating_cli.register(app)
+app.command()(dashboard)
 
 if __name__ == "__main__":
     app()

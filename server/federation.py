@@ -1,36 +1,58 @@
-"""The sites of a run, and the one way to ask them something: all at once, until a deadline, and every failure named."""
+"""The sites of a run, and the one way to ask them something: all at once, until a deadline, and every failure named.
 
+One loop over Flower's Grid sends and collects. A message lives as long as the deadline of the turn that it belongs to,
+so that no site works on a round that is over; a site that has not answered is sent nothing else before its message has
+expired; an answer that comes later is noted and not used. What Flower reports as lost is lost at once, not at the
+deadline; a reply that is stuck on its way holds up no other (:mod:`server.fetching`). Sites that connect in the middle
+of a turn are greeted and asked, too.
+"""
+
+import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TypeVar
 
-from flwr.app import RecordDict
+from flwr.app import Message
 from flwr.serverapp import Grid
 
 from sarco_models import wire
 from sarco_models.config import StudyConfig
 from sarco_models.errors import QuorumLost, SarcoError
-from sarco_models.summaries import Moments
-from sarco_models.wire import (
-    Assessed,
-    Described,
-    Evaluated,
-    Keyed,
-    Masked,
-    Probed,
-    Ready,
-    Refused,
-    Reply,
-    Request,
-    Revealed,
-    Setup,
-    Trained,
-)
-from server.heads import note
+from sarco_models.messages import task_of
+from sarco_models.wire import Describe, Described, Refused, Reply, Request
+from server.failures import LOST, NO_ANSWER, REFUSED, flower_error, in_words, refused
+from server.fetching import Fetching
+from server.heads import UNNAMED, named, note
+from server.live import Live
+from server.members import AWAY, Member, Membership, Node
 from server.runs import Run
+from server.turns import Asking, Failed, Meeting, R, Turn
 
-R = TypeVar("R", Described, Ready, Trained, Masked, Evaluated, Assessed, Probed, Keyed, Revealed)
+log = logging.getLogger(__name__)
+
+_LOOK_S = 1.0
+"""Between two looks at who is connected."""
+_SLOWEST_POLL_S = 1.0
+_UNREADABLE = (SarcoError, ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError)
+"""What comes from outside may be anything: none of it ends a run."""
+_KEPT_S = 60.0
+"""After its deadline, a message is asked for that long: its answer may come late."""
+
+
+@dataclass
+class _Sent:
+    """A message on its way."""
+
+    turn: Turn
+    node: Node
+    request: Request
+    until: float
+    site: str = field(init=False)
+    label: str = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Whom the node speaks for when it is asked; it may be forgotten before it answers."""
+        self.site, self.label = self.node.site, self.node.label
 
 
 @dataclass
@@ -40,16 +62,30 @@ class Federation:
     Attributes:
         grid: Flower's, or one in this process.
         run: where everything is recorded.
-        sites: node -> what the site said of itself.
+        membership: who takes part, and who is connected.
+        live: what is told of the present.
         absent: connected sites that take no part, and why.
+        late: site -> that it answered when nobody waited any more, since the last record.
         traffic: bytes down and up since the last record.
     """
 
     grid: Grid
     run: Run
-    sites: dict[int, Described] = field(default_factory=dict)
+    membership: Membership = field(default_factory=Membership)
+    live: Live = field(init=False)
     absent: dict[str, str] = field(default_factory=dict)
+    late: dict[str, str] = field(default_factory=dict)
     traffic: dict[str, int] = field(default_factory=lambda: {"bytes_down": 0, "bytes_up": 0})
+    _out: dict[str, _Sent] = field(default_factory=dict)
+    _looked: float = -_LOOK_S
+    _fetching: Fetching = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Nothing was told yet, and nothing sent."""
+        self._fetching = Fetching(lambda ids: self.grid.pull_messages(ids))
+        cfg = self.study.federation
+        self.live = Live(self.run.folder, rounds=cfg.rounds, needed=cfg.min_sites)
+        self.membership.model.on = cfg.compression == "zstd"
 
     @property
     def study(self) -> StudyConfig:
@@ -57,51 +93,94 @@ class Federation:
         return self.run.study
 
     @property
-    def moments(self) -> Moments:
-        """Sums over all sites."""
-        first, *others = (d.moments for d in self.sites.values())
-        return sum(others, start=first)
-
-    @property
-    def described(self) -> str:
-        """Digest of the sums over all sites: other people, another digest."""
-        return Setup(self.study.digest, self.run.frozen, self.moments).digest
+    def members(self) -> Mapping[str, Member]:
+        """Who takes part, by name and in the order of the names."""
+        return self.membership.members
 
     @property
     def prevalence(self) -> float:
-        """Share of positives among all sites' training participants."""
-        return sum(d.training_positive for d in self.sites.values()) / sum(d.training for d in self.sites.values())
+        """Share of positives among all members' training participants."""
+        return sum(m.training_positive for m in self.members.values()) / sum(m.training for m in self.members.values())
 
-    def ask(self, requests: Mapping[int, Request], kind: type[R]) -> tuple[dict[int, R], dict[str, str]]:
-        """Ask sites, and wait until all have answered or the deadline has passed.
+    def meet(self) -> tuple[dict[int, Described], dict[str, str]]:
+        """Let everybody who is connected describe themselves: by node, and why the others did not."""
+        meeting = Meeting(self.study.digest)
+        for sent in self._converse(meeting):
+            meeting.failures[sent.node.label] = NO_ANSWER
+        return meeting.described, meeting.failures
+
+    def admit(self, described: Mapping[int, Described]) -> None:
+        """Begin the run with these sites."""
+        self.membership.admit(described)
+        for node, description in sorted(described.items()):
+            named(self.run.folder, node, description.site)
+
+    def ask(
+        self,
+        requests: Mapping[str, Request],
+        kind: type[R],
+        check: Callable[[R, Member], str] = lambda reply, member: "",
+    ) -> tuple[dict[str, R], dict[str, str]]:
+        """Ask members, and wait until all that are connected have answered or the deadline has passed.
+
+        Args:
+            requests: member -> question.
+            kind: of the answers; another is refused.
+            check: says what is wrong with an answer, or an empty sentence.
 
         Returns:
-            Replies of the expected kind by node, and for every other site its name and what became of it.
+            Sound answers by member, and for every other member, and connected stranger, what became of it.
         """
-        seconds = self.study.federation.round_deadline_s
-        messages = [wire.ask(request, node, seconds=seconds) for node, request in requests.items()]
-        self.traffic["bytes_down"] += sum(wire.payload_bytes(m.content) for m in messages)
-        pending = dict(zip(self.grid.push_messages(messages), requests, strict=True))
-        replies: dict[int, R] = {}
-        failures = {node: "no answer before the deadline" for node in requests}
+        asking = Asking(self.study.digest, self.membership, requests, kind, check)
+        waiting = self._converse(asking)
+        for sent in waiting:
+            self.membership.forget(sent.node.id)
+        asking.left_open({sent.site or sent.node.name for sent in waiting})
+        for name, reason in asking.failures.items():
+            state = "away" if reason == AWAY else "refused" if reason.startswith(REFUSED) else "failed"
+            self.live.site(name, state, in_words(reason))
+        self.live.flush(at_once=True)
+        return dict(sorted(asking.replies.items())), asking.failures
+
+    def wait_until(self, enough: Callable[[Membership], bool], seconds: float) -> bool:
+        """Wait for sites to connect, no longer than so many seconds; returns whether there are enough."""
         deadline = time.monotonic() + seconds
-        while pending and time.monotonic() < deadline:
-            answered = list(self.grid.pull_messages(list(pending)))
-            for message in answered:
-                node = pending.pop(message.metadata.reply_to_message_id)
-                if message.has_error():
-                    failures[node] = f"Flower error {message.error.code}"
-                    continue
-                self.traffic["bytes_up"] += wire.payload_bytes(message.content)
-                outcome = self._checked_head(requests[node], message.content, _expected(message.content, kind), node)
-                if isinstance(outcome, str):
-                    failures[node] = outcome
-                else:
-                    replies[node] = outcome
-                    del failures[node]
-            if pending and not answered:
-                time.sleep(self.run.coordinator.poll_s)
-        return replies, {self._name(node): reason for node, reason in failures.items()}
+        while True:
+            self._look(at_once=True)
+            if enough(self.membership):
+                return True
+            if time.monotonic() > deadline:
+                return False
+            self.live.flush()
+            time.sleep(self.run.coordinator.poll_s)
+
+    def gather(self, round_: int, attempt: int, needed: int, sites: set[str]) -> bool:
+        """Wait until this many of these members are connected; returns whether there was any waiting.
+
+        Raises:
+            QuorumLost: they are not, after as long as the coordinator waits.
+        """
+        if needed <= 0 or self._reachable(sites) >= needed:
+            return False
+        seconds = self.run.coordinator.wait_for_sites_s
+        self.live.phase("waiting", round_=round_, attempt=attempt, seconds=seconds)
+        for site in sorted(sites):
+            self.live.site(site, "away", in_words(AWAY))
+        if not self.wait_until(lambda membership: membership.reachable(sites) >= needed, seconds):
+            raise QuorumLost(
+                f"round {round_}: {self._reachable(sites)} of {', '.join(sorted(sites))} are connected after "
+                f"{seconds:g} s, and {needed} more are needed (min_sites = {self.study.federation.min_sites}): start "
+                "the missing sites and run the same command again; it goes on from the last complete round"
+            )
+        return True
+
+    def _reachable(self, sites: set[str]) -> int:
+        self._look(at_once=True)
+        return self.membership.reachable(sites)
+
+    def pause(self) -> None:
+        """Before something is tried again."""
+        time.sleep(self.run.coordinator.retry_s)
 
     def require_quorum(self, count: int, failures: Mapping[str, str], what: str) -> None:
         """Raise QuorumLost where fewer sites answered usably than the study asks for."""
@@ -119,28 +198,114 @@ class Federation:
         self.traffic.update(bytes_down=0, bytes_up=0)
         return taken
 
-    def _checked_head(self, request: Request, content: RecordDict, outcome: R | str, node: int) -> R | str:
-        """The outcome, once the head of the hospital's audit log that came beside it is kept.
+    def latecomers(self) -> dict[str, str]:
+        """Sites that answered when nobody waited any more, since it was last asked for."""
+        late, self.late = self.late, {}
+        return late
+
+    # ---- the loop over the grid --------------------------------------------------------------------------------------
+
+    def _converse(self, turn: Turn) -> list[_Sent]:
+        """Send and collect until nobody has anything left to say, or the deadline; returns what was never answered."""
+        began = time.monotonic()
+        deadline = began + self.study.federation.round_deadline_s
+        self._look(at_once=True)
+        while True:
+            self._look()
+            self._send(turn, deadline)
+            took = self._collect(turn, deadline)
+            self.live.flush()
+            waiting = [sent for sent in self._out.values() if sent.turn is turn]
+            now = time.monotonic()
+            if now >= deadline or not (waiting or took):
+                return waiting
+            if not took:
+                # The longer it takes, the less a late look matters: two hundredths of the time, at most a second.
+                pause = max(self.run.coordinator.poll_s, min(_SLOWEST_POLL_S, (now - began) / 50))
+                time.sleep(min(pause, deadline - now))
+
+    def _look(self, *, at_once: bool = False) -> None:
+        """Who is connected, if the last look is some time ago."""
+        if at_once or time.monotonic() - self._looked >= _LOOK_S:
+            self.membership.see((n.node_id, n.name, n.last_activated_at) for n in self.grid.get_nodes())
+            self._looked = time.monotonic()
+
+    def _send(self, turn: Turn, deadline: float) -> None:
+        """Send every node that is free what it gets next; one content for all who get the same."""
+        now = time.monotonic()
+        busy = {sent.node.id for sent in self._out.values() if sent.until > now}
+        batch: list[tuple[Message, _Sent]] = []
+        contents: dict[int, Message] = {}
+        for node in list(self.membership.nodes.values()):
+            request = turn.next(node) if node.id not in busy and deadline > now else None
+            if request is None:
+                continue
+            first = contents.setdefault(id(request), wire.ask(request, node.id, seconds=deadline - now))
+            message = Message(first.content, node.id, first.metadata.message_type, ttl=deadline - now)
+            batch.append((message, _Sent(turn, node, request, deadline)))
+            self.live.site(node.label, "asked")
+        if batch:
+            self._push(turn, batch)
+
+    def _push(self, turn: Turn, batch: list[tuple[Message, _Sent]]) -> None:
+        self.traffic["bytes_down"] += sum(wire.payload_bytes(message.content) for message, _ in batch)
+        ids: list[str | None] = list(self.grid.push_messages([message for message, _ in batch]))
+        ids += [None] * (len(batch) - len(ids))  # Flower answers with nothing where a proxy finds it all too large
+        for id_, (_, sent) in zip(ids, batch, strict=True):
+            if id_ is None:
+                turn.take(sent.node, sent.request, Failed("the message could not be sent: a proxy's limit of size?"))
+            else:
+                self._out[id_] = sent
+
+    def _collect(self, turn: Turn, deadline: float) -> bool:
+        """Take what has come; returns whether anything has."""
+        expired = time.monotonic() - _KEPT_S
+        self._out = {id_: sent for id_, sent in self._out.items() if sent.turn is turn or sent.until > expired}
+        messages = self._fetching.take(self._out, deadline - time.monotonic()) if self._out else []
+        for message in messages:
+            sent = self._out.pop(message.metadata.reply_to_message_id, None)
+            if sent is None or sent.turn is not turn:
+                self._too_late(sent, message)
+                continue
+            outcome = self._outcome(sent, message)
+            turn.take(sent.node, sent.request, outcome)
+            self._tell(sent, outcome)
+            if isinstance(turn, Asking) and isinstance(sent.request, Describe) and sent.node.site:
+                named(self.run.folder, sent.node.id, sent.node.site)
+        return bool(messages)
+
+    def _tell(self, sent: _Sent, outcome: Reply | Failed) -> None:
+        """Let whoever looks on see what came."""
+        label = sent.site or sent.node.label
+        if label != sent.label:  # a node has said its name
+            self.live.drop(sent.label)
+        if not isinstance(outcome, Failed):
+            self.live.site(label, "answered")
+        else:
+            refusal = outcome.reason.startswith(REFUSED)
+            self.live.site(label, "refused" if refusal else "failed", in_words(outcome.reason))
+
+    def _too_late(self, sent: _Sent | None, message: Message) -> None:
+        if sent is not None and not message.has_error():
+            self.late[sent.site or sent.node.label] = "answered after the deadline; its answer was not used"
+
+    def _outcome(self, sent: _Sent, message: Message) -> Reply | Failed:
+        """The reply, or why there is none; the head of the hospital's audit log that came beside it is kept.
 
         Before a node has described itself it is known by its number: it could give another's name.
         """
+        if message.has_error():
+            return Failed(flower_error(message.error.code), lost=message.error.code in LOST)
+        name = f"{UNNAMED}{sent.node.id}" if isinstance(sent.request, Describe) else sent.site
         try:
-            head = wire.head_of(content)
-        except SarcoError as error:
-            return str(error)
-        fault = note(self.run.folder, self._name(node), type(request).__name__, getattr(request, "round", 0), head)
-        return fault if fault and not isinstance(outcome, str) else outcome
-
-    def _name(self, node: int) -> str:
-        return self.sites[node].site if node in self.sites else f"node {node}"
-
-
-def _expected(content: RecordDict, kind: type[R]) -> R | str:
-    """The reply, or why there is none."""
-    try:
-        reply: Reply = wire.decode(content)
-    except SarcoError as error:
-        return f"unreadable reply: {error}"
-    if isinstance(reply, Refused):
-        return f"refused: {reply.code}"
-    return reply if isinstance(reply, kind) else f"answered {type(reply).__name__} instead of {kind.__name__}"
+            self.traffic["bytes_up"] += wire.payload_bytes(message.content)
+            reply: Reply = wire.decode(message.content)
+            head = wire.head_of(message.content)
+        except _UNREADABLE as error:
+            return Failed(f"unreadable reply: {str(error)[:300]}")
+        # A model that was refused as a difference comes whole next: only that one is a round which was answered.
+        task = type(sent.request).__name__ if isinstance(reply, Refused) else task_of(sent.request)
+        fault = note(self.run.folder, name, task, getattr(sent.request, "round", 0), head)
+        if isinstance(reply, Refused):
+            return Failed(refused(reply.code))
+        return Failed(fault) if fault else reply

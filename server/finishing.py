@@ -16,14 +16,8 @@ def release(federation: Federation, setup: Setup, scaling: TableScaling, paramet
     """Freeze the threshold on the sites' training participants and write the released model."""
     run, prevalence = federation.run, federation.prevalence
     request = Evaluate(run.study.digest, setup.digest, run.study.federation.rounds, prevalence, parameters)
-    replies, failures = federation.ask(dict.fromkeys(federation.sites, request), Evaluated)
-    for node, reply in list(replies.items()):
-        fault = evaluation_fault(reply, federation.sites[node], run.study.evaluation.histogram_bins)
-        if fault:
-            failures[federation.sites[node].site] = fault
-            del replies[node]
-    federation.require_quorum(len(replies), failures, "final evaluation")
-    ordered = sorted(replies.values(), key=lambda r: r.site)
+    replies, failures = _evaluated(federation, request)
+    ordered = [replies[site] for site in sorted(replies)]
     about: dict[str, Any] = {
         **frozen_threshold(ordered, run.study, prevalence),
         "prevalence": prevalence,
@@ -35,6 +29,27 @@ def release(federation: Federation, setup: Setup, scaling: TableScaling, paramet
     run.release(parameters, about)
 
 
+def _evaluated(federation: Federation, request: Evaluate) -> tuple[dict[str, Evaluated], dict[str, str]]:
+    """Evaluations of a quorum, which is waited for and asked again as in a round."""
+    cfg, bins = federation.study.federation, federation.study.evaluation.histogram_bins
+    good: dict[str, Evaluated] = {}
+    failures: dict[str, str] = {}
+    for attempt in range(1, cfg.round_attempts + 1):
+        left = [site for site in federation.members if site not in good]
+        federation.gather(cfg.rounds, attempt, cfg.min_sites - len(good), set(left))
+        federation.live.phase("evaluate", round_=cfg.rounds, attempt=attempt, seconds=cfg.round_deadline_s)
+        found, failures = federation.ask(
+            dict.fromkeys(left, request), Evaluated, lambda reply, member: evaluation_fault(reply, member, bins)
+        )
+        good |= found
+        if len(good) >= cfg.min_sites:
+            break
+        if attempt < cfg.round_attempts:
+            federation.pause()
+    federation.require_quorum(len(good), failures, "final evaluation")
+    return good, failures
+
+
 def assess(federation: Federation, setup_digest: str) -> None:
     """Let every site assess the released model on its test participants; who does not costs the run nothing."""
     run, released = federation.run, federation.run.released or {}
@@ -43,29 +58,24 @@ def assess(federation: Federation, setup_digest: str) -> None:
         return
     rounds, bins = run.study.federation.rounds, run.study.evaluation.histogram_bins
     request = Assess(run.study.digest, setup_digest, rounds, released["prevalence"], released["threshold"], run.final)
-    replies, failures = federation.ask(dict.fromkeys(federation.sites, request), Assessed)
-    good = {}
-    for node, reply in replies.items():
-        name = federation.sites[node].site
-        fault = assessment_fault(reply, federation.sites[node], request, bins)
-        if fault:
-            failures[name] = fault
-        else:
-            good[name] = reply.evaluation
-    run.assess(dict(sorted(good.items())), {"failures": failures, **federation.taken()})
+    federation.live.phase("assess", round_=rounds, seconds=run.study.federation.round_deadline_s)
+    replies, failures = federation.ask(
+        dict.fromkeys(federation.members, request),
+        Assessed,
+        lambda reply, member: assessment_fault(reply, member, request, bins),
+    )
+    good = {site: reply.evaluation for site, reply in replies.items()}
+    run.assess(good, {"failures": failures, **federation.taken()})
 
 
 def probe(federation: Federation, setup_digest: str) -> None:
     """Let every site measure how well the released model betrays whom it was trained on; nothing else depends on it."""
     run = federation.run
     request = Probe(run.study.digest, setup_digest, run.study.federation.rounds, run.final)
-    replies, failures = federation.ask(dict.fromkeys(federation.sites, request), Probed)
-    good = {}
-    for node, reply in replies.items():
-        name = federation.sites[node].site
-        fault = probe_fault(reply, federation.sites[node], rounded=run.study.privacy is not None)
-        if fault:
-            failures[name] = fault
-        else:
-            good[name] = reply
+    federation.live.phase("probe", round_=run.study.federation.rounds, seconds=run.study.federation.round_deadline_s)
+    good, failures = federation.ask(
+        dict.fromkeys(federation.members, request),
+        Probed,
+        lambda reply, member: probe_fault(reply, member, rounded=run.study.privacy is not None),
+    )
     write_leakage(run.folder, good, failures, **federation.taken())

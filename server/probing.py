@@ -5,10 +5,11 @@ An empty sentence means that nothing is wrong; see :mod:`server.replies`.
 
 import math
 
-from sarco_models.wire import Described, Probed
+from sarco_models.wire import Probed
+from server.members import Member
 
 
-def probe_fault(reply: Probed, site: Described, *, rounded: bool = False) -> str:
+def probe_fault(reply: Probed, site: Member, *, rounded: bool = False) -> str:
     """What is wrong with a site's answer to :class:`sarco_models.messages.Probe`.
 
     Args:
@@ -18,7 +19,7 @@ def probe_fault(reply: Probed, site: Described, *, rounded: bool = False) -> str
     """
     held_out = site.participants - site.training
     if reply.site != site.site:
-        return f"answers in the name of {reply.site}"
+        return f"answers in the name of {reply.site[:80]}"
     if reply.members != site.training or not 2 <= reply.others <= held_out:
         return (
             f"probed {reply.members} and {reply.others} people; described itself with {site.training} in training and "

@@ -1,24 +1,31 @@
-"""The loop over the Grid: ask, check every reply, quorum, deadline, aggregate, record, checkpoint."""
+"""A study from its last complete round to its end: agree, train round by round, release, assess, probe.
+
+A round counts with a quorum of sound replies. One that falls short is repeated as often as the study says, after a wait
+for sites to come back; who has answered is not asked again, and every attempt that failed stands in the round's record.
+"""
 
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any
 
 from flwr.serverapp import Grid
 
-from sarco_models.errors import QuorumLost, RunError
+from sarco_models.errors import ProtocolError, QuorumLost, SarcoError
 from sarco_models.parameters import Parameters
-from sarco_models.summaries import TableScaling, agreed_scaling
-from sarco_models.wire import Describe, Described, Ready, Setup, Train, Trained
+from sarco_models.wire import Train, Trained, Updated, expanded
+from server.agreement import agree
 from server.evaluation import Central
 from server.federation import Federation as Federation
 from server.finishing import assess, probe, release
-from server.heads import named
 from server.leakage import read_leakage
-from server.replies import description_fault, training_fault
-from server.runs import Run
-from server.secure_sum import Answers, secure_round
+from server.live import Live, alone, read_live
+from server.members import Member
+from server.replies import METRICS, length_of_update, too_long, training_fault
+from server.runs import Run, cannot_write
+from server.secure_sum import secure_round
 from server.strategies import aggregate, build_strategy, restore, state_of
 
 log = logging.getLogger(__name__)
@@ -31,20 +38,38 @@ def run_study(grid: Grid, run: Run) -> None:
 
     Raises:
         QuorumLost: too few sites answered; the same command goes on from the last complete round.
-        RunError: the sites are others, or have other people, than when the run began.
+        RunError: another process works on this run; its directory cannot be written; or the sites are others, or have
+            other people, than when the run began.
     """
-    if run.released and run.assessments is not None and read_leakage(run.folder):
-        return
-    run.sweep()
-    federation = Federation(grid, run)
+    with alone(run.folder):
+        if run.released and run.assessments is not None and read_leakage(run.folder):
+            _told_done(run)
+            return
+        federation = Federation(grid, run)
+        try:
+            with cannot_write(run.folder):
+                run.sweep()
+                _run(federation)
+        except SarcoError as error:
+            federation.live.ended(str(error))
+            raise
+        except Exception as error:  # not SystemExit: a process that is ended is a death, and is started again
+            federation.live.ended(f"the run broke off: {type(error).__name__}")
+            raise
+        federation.live.ended()
+
+
+def _told_done(run: Run) -> None:
+    """Say that a run is complete, where its process died just before its last word."""
+    if (read_live(run.folder) or {}).get("phase") != "done":
+        cfg = run.study.federation
+        Live(run.folder, rounds=cfg.rounds, needed=cfg.min_sites).phase("done", round_=cfg.rounds)
+
+
+def _run(federation: Federation) -> None:
+    run = federation.run
     central = None if run.released else Central.open(run)
-    scaling, setup = _agree(federation)
-    if central:
-        central.agree(scaling)
-    if run.records():
-        _require_same_people(federation)
-    else:
-        _record_start(federation, central, setup)
+    scaling, setup = agree(federation, central)
     if not run.released:
         parameters = _train(federation, central, setup.digest)
         release(federation, setup, scaling, parameters)
@@ -56,7 +81,8 @@ def run_study(grid: Grid, run: Run) -> None:
 def _train(federation: Federation, central: Central | None, setup_digest: str) -> Parameters:
     """All rounds that are not complete yet; returns the parameters after the last."""
     run, strategy = federation.run, build_strategy(federation.study)
-    done = len(run.records()) - 1
+    records = run.records()
+    done, metrics, longest = len(records) - 1, metrics_sent(records), longest_updates(records)
     parameters = run.parameters_after(done)
     restore(strategy, run.state_after(done))
     # Round k is written while the sites train round k + 1: a checkpoint costs the run nothing, and a crash one round.
@@ -64,113 +90,136 @@ def _train(federation: Federation, central: Central | None, setup_digest: str) -
         written: Future[None] | None = None
         for round_ in range(done + 1, run.study.federation.rounds + 1):
             started = time.monotonic()
-            request = Train(run.study.digest, setup_digest, round_, parameters)
-            ask = secure_round if run.study.federation.secure_aggregation else _plain_round
-            good, sites, failures = ask(federation, request)
+            work = Round(federation, Train(run.study.digest, setup_digest, round_, parameters), metrics, longest)
+            good = work.answers()
             if written:
                 written.result()
-            federation.require_quorum(len(sites), failures, f"round {round_}")
             parameters = aggregate(strategy, round_, good, parameters)
             record = {
-                "sites": sites,
+                "sites": work.told,
+                "update_lengths": work.lengths,
                 "central": central.metrics(parameters) if central else {},
-                "failures": failures,
+                "failures": work.failures,
+                "attempts": work.attempts,
+                "late": federation.latecomers(),
                 **federation.taken(),
                 "seconds": time.monotonic() - started,
             }
+            longest = longest_updates([{"update_lengths": longest}, record])
             written = writer.submit(run.record, round_, record, parameters, state_of(strategy))
-            log.info("round %d of %d: %d sites", round_, run.study.federation.rounds, len(sites))
+            log.info("round %d of %d: %d sites", round_, run.study.federation.rounds, len(work.told))
         if written:
             written.result()
     return parameters
 
 
-def _require_same_people(federation: Federation) -> None:
-    run, first = federation.run, federation.run.records()[0]
-    if first.get("described", first["setup"]) != federation.described:
-        raise RunError(
-            f"{run.folder}: the sites describe themselves otherwise than when the run began "
-            f"(then: {', '.join(first['sites'])}; now: {', '.join(d.site for d in federation.sites.values())}): "
-            "bring back the same sites with the same tables, or start another run"
-        )
+def metrics_sent(records: Iterable[Mapping[str, Any]]) -> dict[str, frozenset[str]]:
+    """Site -> names of the metrics that it sent in the first of these rounds that it counted in."""
+    found: dict[str, frozenset[str]] = {}
+    for record in records:
+        for site, told in record["sites"].items() if record.get("round") != 0 else ():
+            found.setdefault(site, frozenset(told) - {"participants"})
+    return found
 
 
-def _record_start(federation: Federation, central: Central | None, setup: Setup) -> None:
-    """Round 0: who takes part, and how good the starting weights are."""
-    run = federation.run
-    record = {
-        "sites": {d.site: {"participants": d.participants, "training": d.training} for d in federation.sites.values()},
-        "central": central.metrics(run.parameters_after(0)) if central else {},
-        "prevalence": federation.prevalence,
-        "setup": setup.digest,
-        "described": federation.described,
-        "failures": federation.absent,
-        **federation.taken(),
-        "seconds": 0.0,
-    }
-    run.agree(setup.moments)
-    run.record(0, record, None)
+def longest_updates(records: Iterable[Mapping[str, Any]]) -> dict[str, float]:
+    """Site -> length of the longest of its updates that counted in these rounds.
 
-
-def _agree(federation: Federation) -> tuple[TableScaling, Setup]:
-    """Describe rounds: who is there, how many people, and the scaling that all sites use from now on.
-
-    A run that begins with a released model keeps the scaling that the model was trained with.
+    Rounds of fewer than three sites say nothing: nobody was held against anybody there (:func:`too_long`).
     """
-    nodes = _wait_for_sites(federation)
-    study, run = federation.study, federation.run
-    described, failures = federation.ask({node: Describe(study.digest) for node in nodes}, Described)
-    names = [d.site for d in described.values()]
-    for node, description in list(described.items()):
-        fault = description_fault(description, study, names)
-        if fault:
-            failures[f"node {node} ({description.site})"] = fault
-            del described[node]
-    federation.sites = dict(sorted(described.items(), key=lambda item: item[1].site))
-    for node, description in federation.sites.items():
-        named(run.folder, node, description.site)
-    federation.require_quorum(len(described), failures, "describe")
-    federation.absent |= failures
-    moments = run.agreed if run.begun else federation.moments
-    setup = Setup(study.digest, run.frozen, moments)
-    ready, failures = federation.ask(dict.fromkeys(federation.sites, setup), Ready)
-    federation.sites = {n: d for n, d in federation.sites.items() if n in ready and ready[n].setup == setup.digest}
-    federation.require_quorum(len(federation.sites), failures, "setup")
-    federation.absent |= failures
-    return agreed_scaling(study, moments), setup
+    found: dict[str, float] = {}
+    for record in records:
+        lengths = record.get("update_lengths", {})
+        for site, length in lengths.items() if len(lengths) >= 3 else ():
+            found[site] = max(length, found.get(site, 0.0))
+    return found
 
 
-def _wait_for_sites(federation: Federation) -> list[int]:
-    """Nodes that are connected, once there are enough of them; the wait is bounded."""
-    cfg = federation.run.coordinator
-    needed = federation.study.federation.min_sites
-    deadline = time.monotonic() + cfg.wait_for_sites_s
-    while len(nodes := sorted(federation.grid.get_node_ids())) < needed:
-        if time.monotonic() > deadline:
-            raise QuorumLost(
-                f"{len(nodes)} sites are connected after {cfg.wait_for_sites_s:g} s; min_sites = {needed}: "
-                "start the missing sites and run the same command again"
-            )
-        time.sleep(cfg.poll_s)
-    return nodes
+@dataclass
+class Round:
+    """One round of training, over its attempts.
 
+    Attributes:
+        federation: whose members are asked.
+        request: of the round.
+        metrics: site -> names of the metrics in the first reply of it that could be read; shared by all rounds.
+        longest: site -> length of the longest of its updates that counted in earlier rounds of three sites or more.
+        lengths: site -> length of its update, in plain sight.
+        told: site -> participants and metrics, of those that count.
+        failures: site -> why it does not count.
+        attempts: those that fell short: which sites had answered, and what became of the others.
+    """
 
-def _plain_round(federation: Federation, request: Train) -> Answers:
-    """Every site's own parameters."""
-    replies, failures = federation.ask(dict.fromkeys(federation.sites, request), Trained)
-    good = _checked(federation, replies, request.round, failures)
-    return good, {r.site: {"participants": r.participants, **r.metrics} for r in good}, failures
+    federation: Federation
+    request: Train
+    metrics: dict[str, frozenset[str]] = field(default_factory=dict)
+    longest: Mapping[str, float] = field(default_factory=dict)
+    lengths: dict[str, float] = field(default_factory=dict)
+    told: dict[str, dict[str, float]] = field(default_factory=dict)
+    failures: dict[str, str] = field(default_factory=dict)
+    attempts: list[dict[str, Any]] = field(default_factory=list)
+    _good: dict[str, Trained] = field(default_factory=dict)
 
+    def answers(self) -> list[Trained]:
+        """What the strategy joins, in the order of the sites' names.
 
-def _checked(
-    federation: Federation, replies: Mapping[int, Trained], round_: int, failures: dict[str, str]
-) -> list[Trained]:
-    """Replies that may enter the average, in the order of the sites; the others are recorded under the site's name."""
-    good = []
-    for node, reply in replies.items():
-        fault = training_fault(reply, federation.sites[node], round_, federation.run.manifest)
-        if fault:
-            failures[federation.sites[node].site] = fault
+        Raises:
+            QuorumLost: the last attempt fell short, too.
+        """
+        cfg = self.federation.study.federation
+        for attempt in range(1, cfg.round_attempts + 1):
+            try:
+                return self._attempt(attempt)
+            except QuorumLost as lost:
+                if attempt == cfg.round_attempts:
+                    raise
+                log.warning("attempt %d of %d: %s", attempt, cfg.round_attempts, lost)
+                self.attempts.append({"sites": sorted(self._good), "failures": self.failures or {"sum": str(lost)}})
+                self.federation.pause()
+        raise AssertionError("round_attempts is 1 or more")
+
+    def _attempt(self, attempt: int) -> list[Trained]:
+        federation, round_ = self.federation, self.request.round
+        cfg = federation.study.federation
+        self.failures = {}
+        federation.live.phase("round", round_=round_, attempt=attempt, seconds=cfg.round_deadline_s)
+        left = set(federation.members) - set(self._good)
+        if federation.gather(round_, attempt, cfg.min_sites - len(self._good), left):
+            federation.live.phase("round", round_=round_, attempt=attempt, seconds=cfg.round_deadline_s)
+        if cfg.secure_aggregation:
+            good, self.told, self.failures = secure_round(federation, self.request)
         else:
-            good.append(reply)
-    return sorted(good, key=lambda reply: reply.site)
+            good = self._in_plain_sight()
+        federation.require_quorum(len(self.told), self.failures, f"round {round_}")
+        return good
+
+    def _in_plain_sight(self) -> list[Trained]:
+        """Every site's own parameters; who answered in an earlier attempt is not asked again."""
+        asked = [site for site in self.federation.members if site not in self._good]
+        kind: type[Trained | Updated] = Updated if self.federation.study.federation.encoded else Trained
+        for site in self._good:
+            self.federation.live.site(site, "answered")
+        _, self.failures = self.federation.ask(dict.fromkeys(asked, self.request), kind, self._fault)
+        ratio = self.federation.study.federation.max_update_ratio
+        for site, fault in too_long(self.lengths, ratio, self.longest).items():
+            self.failures[site] = fault
+            del self._good[site], self.lengths[site]
+        good = [self._good[site] for site in sorted(self._good)]
+        self.told = {r.site: {"participants": r.participants, **r.metrics} for r in good}
+        return good
+
+    def _fault(self, reply: Trained | Updated, member: Member) -> str:
+        """What is wrong with a reply; one that is sound is kept, as parameters."""
+        encoding = self.federation.study.federation.encoding
+        if isinstance(reply, Updated) and reply.update.encoding != encoding:
+            return f"an update in {reply.update.encoding}; the study's is {encoding}"
+        try:
+            trained = expanded(reply, self.request.parameters)
+        except ProtocolError as error:
+            return f"unreadable update: {error}"
+        length = length_of_update(trained, self.request)
+        before = self.metrics.setdefault(member.site, frozenset(trained.metrics) & frozenset(METRICS))
+        fault = training_fault(trained, member, self.request, length, before)
+        if not fault:
+            self._good[member.site], self.lengths[member.site] = trained, length
+        return fault

@@ -51,6 +51,7 @@ class PrivacyFacts(Tolerant):
 class ArmFacts(Tolerant):
     """What one arm did with one seed; bytes are those of all sites and rounds.
 
+    ``update_form`` says how updates went up; ``round_down`` and ``round_up`` are bytes of one hospital in one round.
     A ``personal`` arm belongs to a hospital (its own norms, or its own further training): it is scored there only.
     ``leakage`` is by hospital, see :class:`server.leakage.SiteLeakage`.
     """
@@ -62,6 +63,9 @@ class ArmFacts(Tolerant):
     seconds: float | None = None
     bytes_down: int | None = None
     bytes_up: int | None = None
+    update_form: str = ""
+    round_down: float | None = None
+    round_up: float | None = None
     threshold: float | None = None
     training_prevalence: float | None = None
     personal: bool = False

@@ -41,19 +41,24 @@ def _mean(facts: list[ArmFacts], key: str) -> float | None:
 
 
 def traffic(results: Results) -> Table:
-    """Bytes that moved between the coordinator and all hospitals, per round and in all."""
+    """Bytes that moved between the coordinator and the hospitals: of one in a round, and of all over the run."""
     rows = []
     for arm in _described(results):
         facts = results.arm_facts(arm)
         down, up, rounds = (_mean(facts, key) for key in ("bytes_down", "bytes_up", "rounds"))
         if not down and not up:
             continue
-        per_round = [size(total / rounds) if total is not None and rounds else ABSENT for total in (down, up)]
+        form = facts[0].update_form or ABSENT
+        one = [size(_mean(facts, key)) for key in ("round_down", "round_up")]
         total = size((down or 0) + (up or 0))
-        rows.append(TableRow(texts(results.arm_name(arm), count(rounds), *per_round, size(down), size(up), total)))
-    head = ("Way of training", "Rounds", "Down, each round", "Up, each round", "Down", "Up", "In all")
-    caption = "Bytes moved, all hospitals together (down: to the hospitals; up: to the coordinator; mean of seeds)."
-    return Table(caption, head, tuple(rows))
+        rows.append(TableRow(texts(results.arm_name(arm), form, count(rounds), *one, size(down), size(up), total)))
+    each = "each round and hospital"
+    head = ("Way of training", "Updates as", "Rounds", f"Down, {each}", f"Up, {each}", "Down", "Up", "In all")
+    caption = (
+        "Bytes moved (down: to the hospitals; up: to the coordinator; mean of seeds). What is sent once, such as "
+        "frozen layers, is in the sums and not in the rounds."
+    )
+    return Table(caption, head, tuple(rows), text=(1,))
 
 
 def provenance(results: Results) -> Table:

@@ -17,9 +17,11 @@ is there, and a run that was killed goes on after its last complete round.
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import json
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
@@ -29,30 +31,25 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from sarco_models.config import Config, StudyConfig, load_config
-from sarco_models.devices import Device, choose
+from sarco_models.config import StudyConfig, load_config
+from sarco_models.devices import choose
 from sarco_models.errors import RunError
+from sarco_models.federating import ADAPTIVE
 from sarco_models.fusion import Model, build_model, fixed_tensors
 from sarco_models.parameters import Manifest, Parameters, trained_tensors
 from sarco_models.site_evaluation import SiteEvaluation
 from sarco_models.summaries import Moments
 from server.beginnings import check_continues
+from server.home import CoordinatorConfig as CoordinatorConfig
 from server.versions import versions as versions
 from server.whole_files import write_array
 from server.whole_files import write_json as write_json
 from server.whole_files import write_text as write_text
 
 _KEPT_MODELS = 2
-
-
-class CoordinatorConfig(Config):
-    """coordinator.toml: the coordinator's own choices; no study names them. Paths are relative to the file."""
-
-    central: str = ""
-    cache: str = "cache"
-    device: Device = "auto"
-    wait_for_sites_s: float = 600.0
-    poll_s: float = 0.5
+_DISK_FAULTS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO}
+_REMEMBER = (*ADAPTIVE, "fedavgm")
+"""Strategies that remember more than the model from round to round."""
 
 
 @dataclass(frozen=True)
@@ -217,12 +214,14 @@ class Run:
             ) from None
 
     def state_after(self, round_: int) -> dict[str, NDArray[np.float32]]:
-        """What an adaptive strategy remembered after a complete round; nothing at the start, and of averages.
+        """What an adaptive strategy remembered after a complete round; nothing at the start, and of plain averages.
 
         Raises:
             RunError: it is absent or damaged: going on without it would be another run.
         """
-        if round_ == 0 or not self.study.federation.adaptive:
+        cfg = self.study.federation
+        without_momentum = cfg.strategy == "fedavgm" and cfg.server_momentum == 0
+        if round_ == 0 or cfg.strategy not in _REMEMBER or without_momentum:
             return {}
         path = self._state_file(round_)
         try:
@@ -230,7 +229,7 @@ class Run:
                 return dict(stored)
         except (OSError, ValueError, zipfile.BadZipFile) as error:
             raise RunError(
-                f"{path}: what {self.study.federation.strategy} remembered after round {round_} cannot be read: "
+                f"{path}: what {cfg.strategy} remembered after round {round_} cannot be read: "
                 f"{error}: restore the file, or start another run"
             ) from None
 
@@ -291,6 +290,24 @@ class Run:
 
     def _state_file(self, round_: int) -> Path:
         return self.folder / "rounds" / f"{round_:04d}.state.npz"
+
+
+@contextlib.contextmanager
+def cannot_write(folder: Path) -> Iterator[None]:
+    """Say of a disk that takes nothing which directory it is, and that the run goes on afterwards.
+
+    Raises:
+        RunError: in place of the OSError of a full or read-only disk.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in _DISK_FAULTS:
+            raise
+        raise RunError(
+            f"{error.filename or folder}: {error.strerror}: make room on the disk, or mend its rights, and run the "
+            "same command again; it goes on from the last complete round"
+        ) from error
 
 
 def _released_run(folder: Path, study: StudyConfig) -> Run:

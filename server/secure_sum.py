@@ -13,7 +13,6 @@ that a run that was killed asks the sites for what they have given already, and 
 import dataclasses
 import json
 import logging
-import math
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -23,8 +22,10 @@ from typing import TypeVar
 from sarco_models.errors import ProtocolError, QuorumLost
 from sarco_models.masking import MIN_SITES, SignedKey, keys_text, moved, read_keys, sum_of
 from sarco_models.parameters import Parameters
-from sarco_models.wire import Code, Described, Keyed, Keys, Masked, Masking, Reveal, Revealed, Train, Trained
+from sarco_models.wire import Code, Keyed, Keys, Masked, Masking, Reveal, Revealed, Train, Trained
 from server.federation import Federation
+from server.members import Member
+from server.replies import metrics_fault
 from server.whole_files import write_json
 
 log = logging.getLogger(__name__)
@@ -75,20 +76,20 @@ class _Round:
 
     Attributes:
         federation, request: as given.
-        left: nodes that have not dropped out.
+        left: members that have not dropped out.
         failures: site -> what became of it.
     """
 
     federation: Federation
     request: Train
-    left: tuple[int, ...] = ()
+    left: tuple[str, ...] = ()
     failures: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        """All sites of the run are asked first."""
-        self.left = tuple(self.federation.sites)
+        """All members of the run are asked first."""
+        self.left = tuple(self.federation.members)
 
-    def attempt(self, attempt: int) -> dict[int, Masked]:
+    def attempt(self, attempt: int) -> dict[str, Masked]:
         """The masked updates of all sites that could make a key; empty where another attempt is needed."""
         self._note(attempt, ())
         keyed = self._keyed(attempt)
@@ -98,31 +99,30 @@ class _Round:
         masked = self._masked(attempt, keyed)
         return masked if len(masked) == len(keyed) else {}
 
-    def again(self, attempt: int, sites: tuple[str, ...]) -> dict[int, Masked]:
+    def again(self, attempt: int, sites: tuple[str, ...]) -> dict[str, Masked]:
         """The masked updates of an attempt whose seeds were asked for by a run that was killed: the very same ones."""
-        there = {node: d.site for node, d in self.federation.sites.items() if d.site in sites}
-        self.left = tuple(there)
-        self._require_all(sites, there)
+        self.left = tuple(site for site in self.federation.members if site in sites)
+        self._require_all(sites, self.left)
         keyed = self._keyed(attempt)
         self._require_all(sites, keyed)
         masked = self._masked(attempt, keyed)
         self._require_all(sites, masked)
         return masked
 
-    def joined(self, masked: Mapping[int, Masked]) -> Answers:
+    def joined(self, masked: Mapping[str, Masked]) -> Answers:
         """Let the sites tell their seeds, and read the sum."""
-        request, sites = self.request, sorted(masked, key=lambda node: masked[node].site)
+        request, sites = self.request, sorted(masked)
         attempt = masked[sites[0]].attempt
-        self._note(attempt, tuple(masked[node].site for node in sites))
+        self._note(attempt, tuple(sites))
         seeds = self._seeds(attempt, tuple(sites))
         try:
-            steps = sum_of([masked[node].update.vector for node in sites], seeds)
+            steps = sum_of([masked[site].update.vector for site in sites], seeds)
         except ProtocolError as error:
             raise QuorumLost(f"round {request.round}: {error}: let all sites run the same version") from None
         sent, update_range = request.parameters, self.federation.study.federation.update_range
         mean = Parameters(sent.manifest, moved(sent.vector, steps, update_range))
-        total = sum(masked[node].participants for node in sites)
-        told = {masked[n].site: {"participants": masked[n].participants, **masked[n].metrics} for n in sites}
+        total = sum(masked[site].participants for site in sites)
+        told = {site: {"participants": masked[site].participants, **masked[site].metrics} for site in sites}
         failures = {name: reason for name, reason in self.failures.items() if name not in told}
         return [Trained(f"sum of {len(sites)} sites", request.round, total, mean, {})], told, failures
 
@@ -130,52 +130,51 @@ class _Round:
         """Failures as one sentence."""
         return "; ".join(f"{name}: {reason}" for name, reason in self.failures.items()) or "no site answered"
 
-    def _keyed(self, attempt: int) -> dict[int, Keyed]:
+    def _keyed(self, attempt: int) -> dict[str, Keyed]:
         request = Keys(self.request.study, self.request.setup, self.request.round, attempt)
         keyed, failures = self.federation.ask(dict.fromkeys(self.left, request), Keyed)
         return self._sound(keyed, failures, attempt)
 
-    def _masked(self, attempt: int, keyed: Mapping[int, Keyed]) -> dict[int, Masked]:
-        total = sum(self.federation.sites[node].training for node in keyed)
+    def _masked(self, attempt: int, keyed: Mapping[str, Keyed]) -> dict[str, Masked]:
+        total = sum(self.federation.members[site].training for site in keyed)
         text = keys_text(SignedKey(k.site, k.public, k.signature) for k in keyed.values())
         request = dataclasses.replace(self.request, masking=Masking(attempt, total, text))
         masked, failures = self.federation.ask(dict.fromkeys(keyed, request), Masked)
         return self._sound(masked, failures, attempt)
 
-    def _seeds(self, attempt: int, nodes: tuple[int, ...]) -> list[bytes]:
+    def _seeds(self, attempt: int, sites: tuple[str, ...]) -> list[bytes]:
         """Of every site, or the round waits: a seed is asked for twice."""
         request = Reveal(self.request.study, self.request.setup, self.request.round, attempt)
-        found: dict[int, Revealed] = {}
+        found: dict[str, Revealed] = {}
         for _ in range(2):
-            missing = [node for node in nodes if node not in found]
+            missing = [site for site in sites if site not in found]
             revealed, failures = self.federation.ask(dict.fromkeys(missing, request), Revealed) if missing else ({}, {})
             found |= self._sound(revealed, failures, attempt)
-        self._require_all([self.federation.sites[node].site for node in nodes], found)
-        return [bytes.fromhex(found[node].seed) for node in nodes]
+        self._require_all(sites, found)
+        return [bytes.fromhex(found[site].seed) for site in sites]
 
-    def _sound(self, replies: dict[int, R], failures: dict[str, str], attempt: int) -> dict[int, R]:
+    def _sound(self, replies: dict[str, R], failures: dict[str, str], attempt: int) -> dict[str, R]:
         """Replies that may be used; of the others, who has only used up this attempt is asked again in the next."""
-        sites = self.federation.sites
-        for node, reply in list(replies.items()):
-            fault = self._fault(node, reply, attempt)
+        for site, reply in list(replies.items()):
+            fault = self._fault(site, reply, attempt)
             if fault:
-                failures[sites[node].site] = fault
-                del replies[node]
+                failures[site] = fault
+                del replies[site]
         self.failures |= failures
-        self.left = tuple(n for n in self.left if failures.get(sites[n].site, _USED_UP) == _USED_UP)
+        self.left = tuple(site for site in self.left if failures.get(site, _USED_UP) == _USED_UP)
         return replies
 
-    def _fault(self, node: int, reply: Keyed | Masked | Revealed, attempt: int) -> str:
-        described, round_ = self.federation.sites[node], self.request.round
-        if reply.site != described.site:
-            return f"answers in the name of {reply.site}"
+    def _fault(self, site: str, reply: Keyed | Masked | Revealed, attempt: int) -> str:
+        described, round_ = self.federation.members[site], self.request.round
+        if reply.site != site:
+            return f"answers in the name of {reply.site[:80]}"
         if (reply.round, reply.attempt) != (round_, attempt):
             return f"answers for round {reply.round}, attempt {reply.attempt} instead of {round_}, {attempt}"
         if isinstance(reply, Keyed):
             return _key_fault(reply)
         if isinstance(reply, Revealed):
             return "" if _SEED.fullmatch(reply.seed) else "its seed is none"
-        return _update_fault(reply, described, self.request.parameters)
+        return _update_fault(reply, described, self.request.parameters, self.request.study)
 
     def _require_quorum(self) -> None:
         needed = max(MIN_SITES, self.federation.study.federation.min_sites)
@@ -186,9 +185,9 @@ class _Round:
                 "complete round"
             )
 
-    def _require_all(self, sites: Iterable[str], found: Iterable[int]) -> None:
+    def _require_all(self, sites: Iterable[str], found: Iterable[str]) -> None:
         """Raise QuorumLost unless all sites of a sum whose seeds were asked for have answered."""
-        missing = sorted(set(sites) - {self.federation.sites[node].site for node in found})
+        missing = sorted(set(sites) - set(found))
         if missing:
             raise QuorumLost(
                 f"round {self.request.round} waits for {', '.join(missing)} ({self.reasons()}): the seeds of this sum "
@@ -221,11 +220,12 @@ def _key_fault(reply: Keyed) -> str:
     return ""
 
 
-def _update_fault(reply: Masked, described: Described, sent: Parameters) -> str:
+def _update_fault(reply: Masked, described: Member, sent: Parameters, study: str) -> str:
     """All that can be said of a masked update: not what is in it."""
+    if reply.study != study:
+        return f"answers for study {str(reply.study)[:12]} instead of {study[:12]}"
     if reply.update.vector.shape != sent.vector.shape:
         return "a masked update of another model"
     if reply.participants != described.training:
         return f"weight of {reply.participants} participants; described itself with {described.training}"
-    bad = [name for name, value in reply.metrics.items() if not math.isfinite(value)]
-    return f"metric {bad[0]} is not finite" if bad else ""
+    return metrics_fault(reply.metrics)

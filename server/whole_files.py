@@ -30,11 +30,12 @@ def write_json(path: Path, content: Any) -> None:
     write_text(path, json.dumps(content, indent=1, allow_nan=False))
 
 
-def write_text(path: Path, text: str) -> None:
-    """Write a text file so that it is whole or absent, also after a power cut."""
+def write_text(path: Path, text: str, *, mode: int = 0o666) -> None:
+    """Write a text file so that it is whole or absent, also after a power cut; ``mode`` from its first moment."""
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
-    with partial.open("w", encoding="utf-8") as file:
+    partial.unlink(missing_ok=True)
+    with os.fdopen(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "w", encoding="utf-8") as file:
         file.write(text)
         file.flush()
         os.fsync(file.fileno())

@@ -20,8 +20,8 @@ import torch
 from flwr.app import Context
 from numpy.typing import NDArray
 
-from client.app import make_app
 from client.identity import make_identity, peer_lines, public_of
+from client.inside import make_app
 from client.ledger import BudgetConfig
 from client.policy import Policy
 from client.quality.check import says_synthetic
@@ -39,6 +39,7 @@ from server.evaluation import released_probabilities
 from server.privacy_statement import facts as privacy_facts
 from server.rounds import run_study
 from server.runs import CoordinatorConfig, Run, start_model, write_json, write_text
+from server.traffic import each_round, form_of
 from simulation.arms import CENTRAL as CENTRAL
 from simulation.arms import Arm as Arm
 from simulation.arms import SiteFolder as SiteFolder
@@ -58,7 +59,7 @@ REFERENCE = "reference.csv"
 def prepare(arm: Arm) -> Run:
     """Write the arm's run directory: the coordinator's files, and a site.toml for each hospital that trains."""
     central = str(arm.central.resolve()) if arm.central else ""
-    coordinator = CoordinatorConfig(central=central, cache=str(arm.cache.resolve()), poll_s=0.05)
+    coordinator = CoordinatorConfig(central=central, cache=str(arm.cache.resolve()), poll_s=0.05, retry_s=0)
     run = Run.create(arm.folder, arm.study, coordinator, begin=arm.begin)
     places = {site.name: arm.folder / "sites" / site.name for site in arm.sites if site.name in arm.trained_on}
     masked = arm.study.federation.secure_aggregation
@@ -203,6 +204,7 @@ def finish(arm: Arm, run: Run, seconds: float) -> dict[str, Any]:
     if arm.kind == "cv":
         write_text(arm.folder / REFERENCE, _scores(arm, run, {arm.site: arm.split_of(arm.site).validation}))
     released, records = run.released or {}, run.records()
+    moved = each_round(records)
     splits = [arm.split_of(name) for name in arm.trained_on]
     about = {
         "study": arm.study.digest,
@@ -215,6 +217,9 @@ def finish(arm: Arm, run: Run, seconds: float) -> dict[str, Any]:
         "seconds": max(seconds, sum(r["seconds"] for r in records)),
         "bytes_down": sum(r["bytes_down"] for r in records) + released["bytes_down"],
         "bytes_up": sum(r["bytes_up"] for r in records) + released["bytes_up"],
+        "update_form": form_of(arm.study.federation),
+        "round_down": moved.down if moved else None,
+        "round_up": moved.up if moved else None,
         "threshold": released["threshold"],
         "training_prevalence": released["prevalence"],
         **privacy_facts(run),

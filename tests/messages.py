@@ -15,6 +15,7 @@ from flwr.proto.recorddict_pb2 import RecordDict as ProtoRecordDict
 from flwr.supercore.inflatable.inflatable_object import get_all_nested_objects
 from flwr.supercore.inflatable.inflatable_utils import inflate_object_from_contents, validate_object_content
 
+from sarco_models.encoding import EncodedUpdate, shorten
 from sarco_models.histograms import MergedHistogram
 from sarco_models.parameters import Manifest, Parameters
 from sarco_models.site_evaluation import Calls, SiteEvaluation
@@ -43,6 +44,8 @@ from sarco_models.wire import (
     Setup,
     Train,
     Trained,
+    TrainOn,
+    Updated,
 )
 
 Transport = Callable[[RecordDict], RecordDict]
@@ -56,6 +59,12 @@ def moments(seed: int = 1) -> Moments:
 def parameters(numbers: int = 1000, seed: int = 1) -> Parameters:
     vector = np.random.default_rng(seed).standard_normal(numbers).astype(np.float32)
     return Parameters(Manifest(("a.weight", "b"), ((numbers - 1,), ())), vector)
+
+
+def update(encoding: str, *, compress: bool) -> EncodedUpdate:
+    before = parameters()
+    moved = Parameters(before.manifest, before.vector * np.float32(1.001))
+    return shorten(moved, before, encoding=encoding, compress=compress).update
 
 
 METRICS = {"auc": 0.75, "loss": float("inf"), "train_loss": float("nan")}
@@ -72,8 +81,12 @@ MESSAGES: dict[str, Request | Reply] = {
     "setup without frozen layers": Setup(STUDY, Parameters.pack({}), moments()),
     "ready": Ready("shanghai", "0" * 64),
     "train": Train(STUDY, "0" * 64, 3, parameters()),
+    "train on": TrainOn(STUDY, "0" * 64, 4, "1" * 64, update("float32", compress=True)),
     "trained": Trained("shanghai", 3, 214, parameters(), METRICS),
     "trained without metrics": Trained("shanghai", 3, 214, parameters(), {}),
+    "updated, float32 compressed": Updated("shanghai", 3, 214, update("float32", compress=True), METRICS),
+    "updated, bf16": Updated("shanghai", 3, 214, update("bf16", compress=False), METRICS),
+    "updated, int8": Updated("shanghai", 3, 214, update("int8", compress=False), {}),
     "evaluate": Evaluate(STUDY, "0" * 64, 20, 0.283, parameters()),
     "evaluated": Evaluated("shanghai", 20, 214, METRICS, HISTOGRAM),
     "evaluated without a histogram": Evaluated("shanghai", 20, 214, METRICS, None),

@@ -21,22 +21,34 @@ LONG_FILES: dict[str, str] = {}
 VAGUE = {"utils", "util", "helpers", "common", "base", "manager", "handler", "processor", "misc", "core"}
 
 KNOWS_FLOWER = {
-    "sarco_models": {"wire.py"},
-    "client": {"app.py"},
-    "server": {"app.py", "federation.py", "rounds.py", "strategies.py"},
+    "sarco_models": {"wire.py", "packed.py"},
+    "client": {"app.py", "flower_app.py", "inside.py", "supernode.py"},
+    "server": {"app.py", "bundle.py", "control.py", "federation.py", "fetching.py", "rounds.py", "strategies.py"},
 }
-KNOWS_FLOWERS_PRIVATE_NAMES = {"simulation/grid.py", "simulation/flower.py"}
+KNOWS_FLOWERS_PRIVATE_NAMES = {
+    "server/bundle.py",
+    "server/control.py",
+    "server/fetching.py",
+    "simulation/grid.py",
+    "simulation/flower.py",
+    "client/supernode.py",
+}
 
 NEVER_LOGGED = {"participant_id", "ids", "id_", "row", "rows", "pixels", "table", "labels", "image", "mask", "vector"}
 
-IMPORT_NAMES = {"pil": "pillow", "cv2": "opencv-python-headless", "sklearn": "scikit-learn", "grpc": "grpcio"}
+IMPORT_NAMES = {
+    "pil": "pillow",
+    "cv2": "opencv-python-headless",
+    "sklearn": "scikit-learn",
+    "grpc": "grpcio",
+    "grpc_health": "grpcio-health-checking",
+}
 PIN_OR_COMMENT = r"(#.*|[\w.-]+==[\w.!]+)?"
 NOT_IMPORTED = {
     "torchvision": "timm imports it; torch and torchvision must come from one build",
     "pylibjpeg": "pydicom finds its decoders by itself",
     "pylibjpeg-openjpeg": "pydicom finds its decoders by itself",
     "python-gdcm": "pydicom finds its decoders by itself",
-    "grpcio": "not yet: the hospital's own process",
 }
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-import client.app
+import client.inside
 import client.tasks
 from client.policy import Policy
 from client.workspace import Site
@@ -59,7 +59,7 @@ def spied(arm: Arm, change: Callable[[Site, wire.Reply], wire.Reply] | None = No
         return seen[-1]
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(client.app, "handle", spy)
+        patch.setattr(client.inside, "handle", spy)
         run_arm(arm)
     return seen
 

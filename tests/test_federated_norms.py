@@ -14,7 +14,7 @@ import timm
 import torch
 from safetensors.torch import save_file
 
-import client.app
+import client.inside
 import client.scoring
 import client.tasks
 import client.training_round
@@ -140,7 +140,7 @@ def replies(monkeypatch: pytest.MonkeyPatch) -> list[Trained]:
             seen.append(reply)
         return reply
 
-    monkeypatch.setattr(client.app, "handle", spy)
+    monkeypatch.setattr(client.inside, "handle", spy)
     return seen
 
 

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from opacus.accountants import PRVAccountant, RDPAccountant
 
-import client.app
+import client.inside
 import client.sums
 import client.tasks
 import client.training_round
@@ -125,7 +125,7 @@ def asked(arm: Arm, answer: Callable[[Site, Request], Reply] | None = None) -> I
         return reply
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(client.app, "handle", spy)
+        patch.setattr(client.inside, "handle", spy)
         run_arm(arm)
     yield from heard
 

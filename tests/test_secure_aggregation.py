@@ -14,7 +14,7 @@ from scipy import stats
 import client.tasks
 import client.training_round
 import server.secure_sum
-from client.app import make_app
+from client.inside import make_app
 from client.workspace import Site
 from sarco_models import wire
 from sarco_models.accounting import Spend
@@ -254,7 +254,15 @@ def test_a_site_that_drops_out_before_the_seeds_is_left_out_of_the_round(arm: Ca
 
 def test_of_three_sites_none_may_drop_out(arm: Callable[..., Arm]) -> None:
     with pytest.raises(QuorumLost, match="2 sites are left, and a sum needs 3"):
-        run(arm(3), dropped(Masked, "site1"))
+        run(arm(3, round_attempts=1), dropped(Masked, "site1"))
+
+
+def test_a_sum_that_lost_one_of_three_sites_is_made_again_with_all_of_them(arm: Callable[..., Arm]) -> None:
+    whole, _ = run(arm(3, "whole"))
+    run_, _ = run(arm(3), dropped(Masked, "site1"))
+    assert [len(record["attempts"]) for record in run_.records()[1:]] == [0, 1]
+    assert len(run_.records()[2]["sites"]) == 3
+    assert np.array_equal(after(whole, 2), after(run_, 2))
 
 
 def test_an_update_is_trained_once_whatever_becomes_of_its_attempts(

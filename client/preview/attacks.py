@@ -22,7 +22,7 @@ from client.workspace import Site
 from sarco_models.cohort import People
 from sarco_models.errors import UndefinedMetric
 from sarco_models.membership import Confidence, Leakage, confidence, measure
-from sarco_models.messages import Setup, Train, Trained
+from sarco_models.messages import Setup, Train, Trained, Updated, expanded
 from sarco_models.parameters import Parameters
 from sarco_models.training import Reader, predict
 
@@ -55,9 +55,9 @@ def unprotected(run: Round, scratch: Path) -> Parameters:
     setup = Setup(bare.digest, run.setup.frozen, run.setup.moments)
     handle(site, setup)
     reply = handle(site, Train(bare.digest, setup.digest, 1, run.start))
-    if not isinstance(reply, Trained):
+    if not isinstance(reply, Trained | Updated):
         raise UndefinedMetric(f"the round without protections could not be trained here ({reply})")
-    return reply.parameters
+    return expanded(reply, run.start).parameters
 
 
 def membership(run: Round, forms: Iterable[tuple[str, Parameters]]) -> tuple[Membership, ...]:

@@ -54,6 +54,8 @@ from sarco_models.messages import (
     Setup,
     Train,
     Trained,
+    Updated,
+    expanded,
 )
 from sarco_models.parameters import Parameters, trained_tensors
 from sarco_models.payload import Part, digest_of, parts_of, pieces
@@ -218,10 +220,11 @@ def _run(site: Site, config: SiteConfig, root: Path) -> Round:
     request = Train(study.digest, setup.digest, 1, start)
     if study.federation.secure_aggregation:
         answers += _masked(site, request, sums.training, ask)
-        after = train(site, request).parameters
+        after = expanded(train(site, request), start).parameters
     else:
         answers.append(ask(request))
-        after = _as(answers[-1], Trained).parameters
+        reply = answers[-1].reply
+        after = expanded(reply if isinstance(reply, Updated) else _as(answers[-1], Trained), start).parameters
     prevalence = min(max(sums.training_positive / sums.training, 1e-3), 1 - 1e-3)  # a noised count may be anything
     about = (study.digest, setup.digest, study.federation.rounds)
     answers.append(ask(Evaluate(*about, prevalence, after)))

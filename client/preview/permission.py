@@ -9,7 +9,7 @@ from client.study_words import Missing, missing
 from client.workspace import Site, SiteConfig
 from sarco_models.config import StudyConfig
 from sarco_models.errors import ChainBroken
-from sarco_models.messages import Assessed, Described, Evaluated, Masked, Reply, Request, Trained
+from sarco_models.messages import Assessed, Described, Evaluated, Masked, Reply, Request, Trained, Updated
 from sarco_models.parameters import Manifest
 from sarco_models.payload import Part
 
@@ -115,7 +115,7 @@ def too_few(reply: Reply, policy: Policy, study: StudyConfig) -> tuple[str, ...]
     """What a reply does not hold, because the study withholds it, or because too few people are behind it."""
     few = f"fewer than min_cell = {policy.min_cell} people of a kind are behind it"
     lines = []
-    if isinstance(reply, Trained | Masked | Evaluated) and "auc" not in reply.metrics:
+    if isinstance(reply, Trained | Updated | Masked | Evaluated) and "auc" not in reply.metrics:
         lines.append(f"metrics.auc: {few}, or they are all of one class")
     if isinstance(reply, Evaluated) and reply.histogram is None:
         lines.append(f"histogram: {'the study withholds it' if withheld(study) else few}")

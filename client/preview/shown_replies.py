@@ -12,6 +12,8 @@ from client.preview.look import Preview
 from client.preview.one_round import Answer, Piece
 from client.preview.tables import Row, Table, size
 from client.preview.words import PARAMETERS, WHEN, meaning, what
+from client.update_words import form
+from sarco_models.messages import Updated
 from sarco_models.schema import design_columns
 
 _SHOWN = 9
@@ -67,6 +69,8 @@ def _today(answer: Answer, found: Preview) -> Markup:
 
 def _what(answer: Answer, found: Preview, parameters: bool) -> str:
     words = what(answer.request, found.study) + (f" {PARAMETERS}" if parameters else "")
+    if isinstance(answer.reply, Updated):
+        words += f" {form(found.study.federation)}"
     own = answer.refused and answer.refused != found.answers[0].refused  # what holds for all is said once, above
     return words + (f" Refused today: {answer.refused}." if own else "")
 
@@ -88,7 +92,7 @@ def _piece_row(answer: Answer, piece: Piece, found: Preview) -> Row:
 
 def piece_name(name: str) -> Markup:
     """A piece's name without what all of its kind have in common; a long one breaks after its dots."""
-    short = escape(name.removeprefix("parameters.").removeprefix("evaluation."))
+    short = escape(name.removeprefix("parameters.").removeprefix("update.").removeprefix("evaluation."))
     return Markup(".<wbr>").join(short.split("."))
 
 

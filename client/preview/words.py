@@ -28,7 +28,7 @@ WHAT = {
     "Probe": "How well the released model tells people whom it was trained on from people it has never seen. It is of "
     "training participants, without noise: no epsilon covers it. For one model in a study, never for a second.",
 }
-PARAMETERS = "The tensors are the model's numbers after your training: they carry traces of the people behind them."
+PARAMETERS = "The tensors are what your training has made of the model: they carry traces of the people behind them."
 _WITHHELD = {
     "Describe": "How many people you have, and under noise how many of those in training are cases. The study "
     "withholds the sums over your tables: zeros are sent in their place.",
@@ -48,9 +48,11 @@ _PIECES = {
     "Describe.moments.squares": "For each column, the sum of squares: it gives the standard deviation.{noised}",
     "Describe.moments.*est": "{extremes}",
     "Setup.setup": "A hash that says that the setup arrived whole. It tells nothing of your people.",
+    "*.study": "Which study is answered: its digest.",
     "*.round": "Which round is answered.",
     "*.attempt": "Which attempt at the round is answered.",
     "Train.participants": "Your weight in the average: how many people were trained on. Exact; no epsilon covers it.",
+    "Train.update.encoding": "The form of your update, as the study says.",
     "Train.update.vector": "Your update under masks: to anybody without all the masks, random numbers.",
     "*.metrics.train_loss": "How well the model fits your training participants. Exact.",
     "*.metrics.loss": "How far off the model's probabilities are on your validation participants. Exact; no epsilon.",

@@ -23,7 +23,7 @@ from client.quality.journal import Journal, key_of
 from client.quality.records import FeatureSummary, ImageRecord, QualityReport
 from sarco_models.config import IMAGE, StudyConfig
 from sarco_models.errors import ConfigError, DataError, Finding
-from sarco_models.image_cache import CALIBRATION_FILE, Progress, Seen, open_images
+from sarco_models.image_cache import CALIBRATION_FILE, Progress, Seen, make_cache, open_images
 from sarco_models.images import Calibration, Template, read_calibrations
 from sarco_models.schema import (
     IMAGES_FILE,
@@ -233,7 +233,7 @@ def _salt(cache: Path) -> bytes:
     """A secret of this folder, so that digests of identifiers mean nothing elsewhere and stay equal from run to run."""
     path = cache / "salt"
     if not path.exists():
-        cache.mkdir(parents=True, exist_ok=True)
+        make_cache(cache)
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
         with os.fdopen(descriptor, "wb") as file:
             file.write(secrets.token_bytes(32))

@@ -6,8 +6,10 @@ are. An entry's key names everything that the look depends on, so that a changed
 
 import hashlib
 import json
+import os
 import sqlite3
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any, Self
@@ -17,6 +19,7 @@ import numpy as np
 from client.quality.images import Look
 from client.quality.records import ImageRecord, MaskMeasures
 from sarco_models.errors import Finding
+from sarco_models.image_cache import make_cache
 from sarco_models.images import Facts
 from sarco_models.preprocess import PREPROCESSING_VERSION
 
@@ -31,7 +34,7 @@ class Journal:
 
     def __init__(self, path: Path) -> None:
         """Open or make the file; one that is no journal is begun anew."""
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_cache(path.parent)
         try:
             self._connection = _opened(path)
         except sqlite3.DatabaseError:
@@ -70,6 +73,9 @@ class Journal:
 
 
 def _opened(path: Path) -> sqlite3.Connection:
+    os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
+    with suppress(PermissionError):  # of another account: that one's to close
+        path.chmod(0o600)
     connection = sqlite3.connect(path)
     connection.execute("PRAGMA journal_mode = WAL")
     connection.execute("PRAGMA synchronous = NORMAL")  # outlives a killed process; a power cut may cost the last looks

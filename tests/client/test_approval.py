@@ -1,6 +1,8 @@
 """An approval is of one study and one code, is asked for in plain words, and cannot be changed unnoticed."""
 
+import os
 import re
+import time
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,7 @@ from client.study_words import asked_for, missing, own_epsilon, sections
 from client.workspace import Site, open_site
 from sarco_models.chain import read
 from sarco_models.config import StudyConfig, merged
+from sarco_models.errors import ChainBroken
 from sarco_models.parameters import Manifest, trained_tensors
 from sarco_models.wire import Code, Describe, Described, Refused
 from server.runs import start_model
@@ -146,6 +149,25 @@ def test_what_is_in_the_hands_of_an_old_process_is_read_anew(tmp_path: Path) -> 
     assert record.lacking(study.digest) == ""
     Approvals(record.path).record(study, by="her", withdrawn=True)
     assert record.lacking(study.digest).startswith("withdrawn by her")
+
+
+def test_a_record_that_was_edited_and_dated_back_is_read_anew(tmp_path: Path) -> None:
+    record, study = Approvals(tmp_path / "approvals.jsonl"), tables_study()
+    record.record(study, by="Dr. Li")
+    assert record.lacking(study.digest) == ""
+    dated_back(record.path, "Dr. Li", "Dr. Wu")
+    with pytest.raises(ChainBroken, match="was edited"):
+        record.lacking(study.digest)
+
+
+def dated_back(path: Path, old: str, new: str) -> None:
+    """Change a file in place, to one of the same length and date."""
+    before = path.stat()
+    time.sleep(0.02)
+    path.write_text(path.read_text().replace(old, new))
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    after = path.stat()
+    assert (after.st_ino, after.st_size, after.st_mtime_ns) == (before.st_ino, before.st_size, before.st_mtime_ns)
 
 
 # ---- what is asked ---------------------------------------------------------------------------------------------------

@@ -16,11 +16,11 @@ import pytest
 from flwr.app import ConfigRecord, Message, RecordDict
 from typer.testing import CliRunner
 
-import client.app
+import client.flower_app
 import client.tasks
-from client.app import make_app
 from client.audit import Audit, verify
 from client.cli import app
+from client.inside import make_app
 from client.workspace import Site
 from sarco_models import wire
 from sarco_models.chain import read
@@ -331,7 +331,7 @@ def test_a_reply_with_an_old_head_or_none_costs_that_hospital_the_round(
             sent = first.setdefault("beta", sent) if head else ""
         return answered(reply, message, sent)
 
-    monkeypatch.setattr(client.app.wire, "answer", replayed)
+    monkeypatch.setattr(client.flower_app.wire, "answer", replayed)
     sites = tuple(SiteFolder(n, tmp_path / n, "invented2026") for n in names)
     run_arm(Arm("federated", tables_study(), sites, None, tmp_path / "cache", tmp_path / "run"))
     last = Run.open(tmp_path / "run").records()[-1]

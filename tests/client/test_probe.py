@@ -139,7 +139,7 @@ def test_what_is_probed_is_noted_before_it_is_computed(folder: Path, monkeypatch
     site = site_of(folder)
     request = request_of(site)
 
-    def killed(*_args: object) -> None:
+    def killed(*_args: object, **_named: object) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr(probing, "predict", killed)

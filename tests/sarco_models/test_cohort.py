@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import stat
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -282,6 +283,25 @@ def test_images_follow_their_people_when_participants_are_reordered(folder: Path
     assert after.ids == before.ids[::-1]
     assert (np.diff(after.owner) >= 0).all()
     assert same_images(before, after)
+
+
+@pytest.mark.parametrize("before", ["absent", "of another use", "of an earlier release"])
+def test_no_other_account_can_read_the_pixels(folder: Path, before: str) -> None:
+    cache, usual = folder.parent / "cache", os.umask(0o022)
+    try:
+        if before == "of another use":
+            cache.mkdir()
+        opened_once = open_cohort(folder, STUDY, cache)
+        if before == "of an earlier release":
+            for place in cache.iterdir():
+                place.chmod(0o755)
+            open_cohort(folder, STUDY, cache)
+    finally:
+        os.umask(usual)
+    assert len(opened_once.owner)
+    assert {stat.S_IMODE(place.stat().st_mode) for place in cache.iterdir()} == {0o700}
+    rights = stat.S_IMODE(cache.stat().st_mode)
+    assert rights == (0o755 if before == "of another use" else 0o700), "a folder that is there keeps its own"
 
 
 def test_a_cache_that_was_cut_off_is_made_again(folder: Path, decoded: list[str]) -> None:

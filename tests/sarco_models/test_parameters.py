@@ -133,7 +133,20 @@ def test_a_vector_that_does_not_fit_its_manifest_cannot_be_made(vector: NDArray[
 
 @pytest.mark.parametrize(
     "text",
-    ["", "no json", "[]", "{}", "null", '[["a"]]', "[1, 2]", '[["a"], [["x"]]]', '[["a"], 1]', '[["a"], [[1], [2]]]'],
+    [
+        "",
+        "no json",
+        "[]",
+        "{}",
+        "null",
+        '[["a"]]',
+        "[1, 2]",
+        '[["a"], [["x"]]]',
+        '[["a"], 1]',
+        '[["a"], [[1], [2]]]',
+        "[" * 100_000,
+        '[["a"], [[Infinity]]]',
+    ],
 )
 def test_a_damaged_manifest_is_refused(text: str) -> None:
     with pytest.raises(ProtocolError, match="damaged"):

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from sarco_models.encoding import EncodedUpdate
 from sarco_models.messages import Code, Describe, Masked, MaskedVector, Refused, Trained
 from sarco_models.parameters import Manifest, Parameters
 from sarco_models.wire import decode, digest_of, encode, parts_of, payload_bytes
@@ -69,6 +70,8 @@ def changed(message: Any, name: str) -> Any:  # noqa: C901 - one case for each k
             other = float(np.nextafter(value, 2))
         case dict():
             other = {**value, "auc": float(np.nextafter(value.get("auc", 0.5), 2))}
+        case EncodedUpdate():
+            other = dataclasses.replace(value, body=bumped(value.body))
         case Parameters():
             other = Parameters(value.manifest, bumped(value.vector))
         case np.ndarray():

@@ -27,6 +27,7 @@ from sarco_models.wire import (
     Setup,
     Train,
     Trained,
+    Updated,
     decode,
     encode,
 )
@@ -212,12 +213,21 @@ def test_a_message_with_anything_more_is_refused(name: str) -> None:
         ("kind", 1),
         ("parameters.manifest", "[]"),
         ("parameters.manifest", '[["a"],[[3]]]'),
+        ("parameters.manifest", "[" * 100_000),
+        ("parameters.manifest", '[["a"],[[Infinity]]]'),
+        ("parameters.manifest", '[["a"],[[1e30]]]'),
     ],
 )
 def test_a_field_of_another_type_is_refused(field: str, value: Any) -> None:
     content = encode(MESSAGES["train"])
     content.config_records["fields"][field] = value
     refused(content, Train)
+
+
+def test_lengths_that_no_machine_reads_are_refused() -> None:
+    content = encode(MESSAGES["updated, bf16"])
+    content.config_records["fields"]["update.lengths"] = "[" * 100_000
+    refused(content, Updated)
 
 
 def test_another_kind_than_expected_is_refused_and_both_are_named() -> None:

@@ -67,7 +67,7 @@ def test_show_prints_the_sites_assessments_and_who_gave_none(tmp_path: Path) -> 
     assert "the threshold rests on alpha, beta: 96 training participants, 32 of them cases" in told
     run.assess({}, {"failures": {"beta": "refused: task_not_allowed"}})
     told = CliRunner().invoke(server.cli.app, ["show", str(arm.folder)]).stdout
-    assert "not assessed by beta: refused: task_not_allowed" in told
+    assert "not assessed by beta: refused: the hospital's policy does not allow this task" in told
     (arm.folder / "assessments.json").unlink()
     told = CliRunner().invoke(server.cli.app, ["show", str(arm.folder)]).stdout
     assert "the sites have not assessed it yet: run the same command again" in told

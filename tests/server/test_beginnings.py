@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from sarco_models.config import StudyConfig
-from sarco_models.errors import RunError
+from sarco_models.errors import QuorumLost, RunError
 from sarco_models.parameters import Parameters
 from server.beginnings import check_continues
 from server.runs import Run
@@ -114,7 +114,7 @@ def test_a_tuned_run_that_was_killed_goes_on_with_the_same_people_only(arm: Make
     killed_after_round_one(other)
     table = other.sites[1].data / "participants.csv"
     table.write_text("".join(table.read_text().splitlines(keepends=True)[:-4]))
-    with pytest.raises(RunError, match="describe themselves otherwise"):
+    with pytest.raises(QuorumLost, match="comes back with other people or tables than it began with"):
         run_arm(other)
 
 

@@ -23,5 +23,5 @@ def test_show_prints_every_failure_whole_and_small_traffic_in_kb(tmp_path: Path)
     for words in ("2.5 MB", "3.41 kB", "900 kB", "12 bytes"):
         assert words in told.output, words
     assert f"round 1, gamma: {REASON}\n" in told.output
-    assert "round 1, delta: no answer before the deadline\n" in told.output
+    assert "round 1, delta: no answer before the deadline: the site is slow" in told.output
     assert "0.00 MB" not in told.output

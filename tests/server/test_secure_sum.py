@@ -76,31 +76,33 @@ class Hospital:
         vector = masked_update(
             request.parameters.vector, self.after.vector, share=share, update_range=RANGE, masks=masks
         )
-        return Masked(self.site, request.round, masking.attempt, self.training, MaskedVector(vector), {"auc": 0.75})
+        update = MaskedVector(vector)
+        return Masked(self.site, request.round, masking.attempt, self.training, update, {"auc": 0.75}, request.study)
 
 
 class FakeFederation:
-    """Hospitals by node; ``disturb`` changes a reply, or makes a failure (a text) of it."""
+    """Hospitals by name; ``disturb`` changes a reply, or makes a failure (a text) of it."""
 
     def __init__(self, folder: Path, people: Mapping[str, int], min_sites: int = 1) -> None:
-        self.hospitals = {10 + k: Hospital(name, n) for k, (name, n) in enumerate(people.items())}
-        self.sites = {node: SimpleNamespace(site=h.site, training=h.training) for node, h in self.hospitals.items()}
+        self.hospitals = {name: Hospital(name, n) for name, n in people.items()}
+        self.members = {name: SimpleNamespace(site=name, training=n) for name, n in people.items()}
         together = SimpleNamespace(min_sites=min_sites, update_range=RANGE)
         self.study = SimpleNamespace(federation=together)
         self.run = SimpleNamespace(folder=folder)
         self.asked: list[tuple[str, int, str]] = []
         self.disturb: Change = lambda reply: reply
 
-    def ask(self, requests: Mapping[int, Any], kind: type) -> tuple[dict[int, Any], dict[str, str]]:
-        replies, failures = {}, {}
-        for node, request in requests.items():
+    def ask(self, requests: Mapping[str, Any], kind: type) -> tuple[dict[str, Any], dict[str, str]]:
+        replies, failures = {}, dict.fromkeys(set(requests) - set(self.hospitals), "away")
+        for name in sorted(set(requests) & set(self.hospitals)):
+            request = requests[name]
             attempt = request.masking.attempt if isinstance(request, Train) else request.attempt
-            self.asked.append((type(request).__name__, attempt, self.sites[node].site))
-            reply = self.disturb(self.hospitals[node].answer(request))
+            self.asked.append((type(request).__name__, attempt, name))
+            reply = self.disturb(self.hospitals[name].answer(request))
             if isinstance(reply, str):
-                failures[self.sites[node].site] = reply
+                failures[name] = reply
             else:
-                replies[node] = reply
+                replies[name] = reply
         return replies, failures
 
     def mean(self, names: str) -> NDArray[np.float64]:
@@ -163,6 +165,7 @@ WRONG: dict[str, tuple[type, Change, str]] = {
     "a signature that is none": (Keyed, lambda r: dataclasses.replace(r, signature="00"), "its key is none"),
     "no update": (Masked, lambda r: "Flower error 5", "Flower error 5"),
     "update out of range": (Masked, lambda r: f"refused: {Code.UPDATE_TOO_LARGE}", "update_too_large"),
+    "no study": (Masked, lambda r: dataclasses.replace(r, study=None), "answers for study None instead of study"),
     "another model": (
         Masked,
         lambda r: dataclasses.replace(r, update=MaskedVector(r.update.vector[1:])),
@@ -266,7 +269,7 @@ def test_a_round_whose_seeds_were_asked_for_waits_for_its_sites(four: FakeFedera
     four.disturb = lambda reply: "no answer before the deadline" if isinstance(reply, kind) else reply
     with pytest.raises(QuorumLost, match=r"round 4 waits for a, b, c, d \("):
         go(four)
-    del four.sites[11], four.hospitals[11]
+    del four.hospitals["b"]
     four.disturb = lambda reply: reply
     with pytest.raises(QuorumLost, match="round 4 waits for b"):
         go(four)

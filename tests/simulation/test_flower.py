@@ -100,7 +100,7 @@ def test_a_run_that_fails_says_why_and_leaves_no_process(arm: Arm, tmp_path: Pat
     pytest.importorskip("ray")
     # Hospitals whose labels follow another rule than the study's cannot be opened: nobody answers.
     arm = replace(arm, sites=tuple(replace(site, label_rule="another") for site in arm.sites))
-    with pytest.raises(RunError, match=r"(?s)min_sites = 3.*bad_request"):
+    with pytest.raises(RunError, match=r"(?s)min_sites = 3.*internal"):
         run_arm_on_flower(arm)
     assert processes_of(tmp_path) == []
     assert "another" in (arm.folder / "flower" / flower.RUN_LOG).read_text(encoding="utf-8")

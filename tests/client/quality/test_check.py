@@ -3,7 +3,9 @@
 import csv
 import hashlib
 import json
+import os
 import shutil
+import stat
 from collections.abc import Callable
 from pathlib import Path
 
@@ -198,6 +200,23 @@ def test_only_a_changed_file_is_looked_at_again(
     again = check_site(site, small_study, tmp_path / "cache", HERE)
     assert len(looked) == 1
     assert ("error", "empty-image") in found(again)
+
+
+def test_what_was_looked_at_is_for_this_account_alone(tmp_path: Path) -> None:
+    usual = os.umask(0o022)
+    try:
+        with Journal(tmp_path / "cache" / "looks.sqlite"):
+            files = {path.name: stat.S_IMODE(path.stat().st_mode) for path in (tmp_path / "cache").iterdir()}
+        (tmp_path / "cache" / "looks.sqlite").chmod(0o644)  # of an earlier release
+        with Journal(tmp_path / "cache" / "looks.sqlite"):
+            pass
+        check._salt(tmp_path / "other")
+    finally:
+        os.umask(usual)
+    assert "looks.sqlite" in files
+    assert set(files.values()) == {0o600}
+    assert stat.S_IMODE((tmp_path / "cache" / "looks.sqlite").stat().st_mode) == 0o600
+    assert {stat.S_IMODE((tmp_path / name).stat().st_mode) for name in ("cache", "other")} == {0o700}
 
 
 def test_a_damaged_journal_is_begun_anew(tmp_path: Path) -> None:
