@@ -90,7 +90,8 @@ REMEDIES: dict[End, str] = {
     "whether another machine of yours has joined with the same folder",
     End.NOT_ENROLLED: "send your NAME.pub to the coordinator, who runs sarco-coordinator enrol, and compare the "
     "fingerprint over the telephone",
-    End.REVOKED: "talk to the coordinator; to come back, make a new folder with sarco-site init and send its NAME.pub",
+    End.REVOKED: "talk to the coordinator; to come back, make a new folder as "
+    "docs/how-to/join-as-a-hospital.md says (Coming back), and send its NAME.pub",
     End.WRONG_AUTHORITY: "compare the kit's fingerprint with the coordinator over the telephone; approve the kit anew "
     "if it was replaced; if it was not, somebody stands between you: do not join",
     End.EXPIRED: "look at this machine's clock; if it is right, the coordinator renews the certificate",

@@ -27,6 +27,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from client import identity
 from client.identity import identity_of, make_identity, public_of
 from client.node_key import make_node_key, node_line
 from client.private_files import write_private
@@ -294,6 +295,8 @@ def told(folder: SiteFolder, asked: Beginning) -> Iterator[str]:
     yield ""
     yield f"1. Send this file to the coordinator: {pub}"
     yield f"   Read its fingerprint out over the telephone: {fingerprint(folder)}"
+    key = identity.fingerprint(public_of(identity_of(folder.state)))
+    yield f"   Other hospitals compare another one, of the key for sums under masks: {key}"
     yield f"2. When the kit has come back: sarco-site approve {asked.name}.kit --site {folder.site_file}"
     yield f"3. sarco-site doctor {folder.path}"
     yield f"4. sarco-site join {folder.path}"

@@ -119,7 +119,7 @@ def _show_release(run: Run) -> None:
         return
     threshold = about["threshold"]
     why = f" ({about['no_threshold']})" if "no_threshold" in about else ""
-    _say(f"released: {run.folder / 'model.safetensors'}, threshold {threshold}{why}")
+    _say(f"final model: {run.folder / 'model.safetensors'}, threshold {threshold}{why}")
     if "threshold_from" in about:
         origin = about["threshold_from"]
         people = f"{origin['participants']} training participants, {origin['positives']} of them cases"

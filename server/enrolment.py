@@ -241,7 +241,7 @@ def _check_free(path: Path, half: PublicHalf, sites: Sequence[Enrolled]) -> None
         if same_key and site.revoked:
             raise ConfigError(
                 f"{path}: the node key of {half.name} was revoked on {site.revoked[:10]}, and a revoked key stays so: "
-                "the hospital makes another one (sarco-site init in a new folder) and sends its NAME.pub"
+                "the hospital makes another one (docs/how-to/join-as-a-hospital.md, Coming back) and sends its NAME.pub"
             )
         if same_key or (half.identity and half.identity == site.identity and site.name != half.name):
             raise ConfigError(f"{path}: its key is enrolled already, as {site.name}: each hospital has its own keys")

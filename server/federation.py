@@ -21,7 +21,7 @@ from sarco_models.errors import QuorumLost, SarcoError
 from sarco_models.messages import task_of
 from sarco_models.wire import Describe, Described, Refused, Reply, Request
 from server.failures import LOST, NO_ANSWER, REFUSED, flower_error, in_words, refused
-from server.fetching import Fetching
+from server.fetching import Fetching, of_the_line
 from server.heads import UNNAMED, named, note
 from server.live import Live
 from server.members import AWAY, Member, Membership, Node
@@ -249,11 +249,17 @@ class Federation:
 
     def _push(self, turn: Turn, batch: list[tuple[Message, _Sent]]) -> None:
         self.traffic["bytes_down"] += sum(wire.payload_bytes(message.content) for message, _ in batch)
-        ids: list[str | None] = list(self.grid.push_messages([message for message, _ in batch]))
+        why = "a proxy's limit of size?"
+        try:
+            ids: list[str | None] = list(self.grid.push_messages([message for message, _ in batch]))
+        except Exception as error:
+            if not of_the_line(error):
+                raise
+            ids, why = [], type(error).__name__
         ids += [None] * (len(batch) - len(ids))  # Flower answers with nothing where a proxy finds it all too large
         for id_, (_, sent) in zip(ids, batch, strict=True):
             if id_ is None:
-                turn.take(sent.node, sent.request, Failed("the message could not be sent: a proxy's limit of size?"))
+                turn.take(sent.node, sent.request, Failed(f"the message could not be sent: {why}"))
             else:
                 self._out[id_] = sent
 

@@ -66,6 +66,11 @@ def look_sooner(seconds: float) -> None:
     vars(http_grid)["pull_objects"] = sooner
 
 
+def of_the_line(error: Exception) -> bool:
+    """Whether it is the SuperLink's: it is away, or its database is locked; anything else is a fault of ours."""
+    return isinstance(error, httpx.HTTPError | OSError) or type(error).__module__.startswith("flwr.")
+
+
 @dataclass
 class Fetching:
     """Calls under way, and what they have brought.

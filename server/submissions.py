@@ -90,6 +90,13 @@ def prepare(home: Home, study: StudyConfig, name: str = "") -> Path:
             f"--name {name}: the name of a run is the name of a folder in {home.runs_folder}: letters, digits, "
             "- _ and dots, a letter or digit first"
         )
+    done = [f for f in run_folders(home) if (f / "model.json").is_file() and _digest_of(f) == study.digest]
+    if done and done[0].name != name:
+        raise ConfigError(
+            f"study {study.digest[:12]} was run to its end already: {done[0]}; hospitals evaluate one model of a "
+            "study, and refuse a second: change the study (another training.seed, say), write kits and let the "
+            "hospitals approve"
+        )
     folder = home.runs_folder / (name or _free_name(home, study.name))
     runs = home.config.runs
     central = str((home.folder / runs.central).resolve()) if runs.central else ""
@@ -97,6 +104,13 @@ def prepare(home: Home, study: StudyConfig, name: str = "") -> Path:
     expected = runs.expected or tuple(site.name for site in home.sites() if not site.revoked)
     own = runs.model_copy(update={**places, "expected": expected})
     return Run.create(folder, study, own).folder
+
+
+def _digest_of(folder: Path) -> str:
+    try:
+        return str(json.loads((folder / "run.json").read_text(encoding="utf-8"))["study"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return ""
 
 
 def read(folder: Path) -> Submission | None:

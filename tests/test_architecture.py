@@ -1,6 +1,7 @@
 """The shape of the project: who imports whom, what a file and a function may be, what may be said in a log."""
 
 import ast
+import logging.config
 import re
 import sys
 import tomllib
@@ -89,6 +90,8 @@ def none(faults: list[str]) -> None:
 
 def test_simulation_imports_server_and_client_which_import_sarco_models(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)
+    # import-linter configures logging, and that switches off every logger which tests after this one listen to.
+    monkeypatch.setattr(logging.config, "dictConfig", lambda _: None)
     assert lint_imports(config_filename=str(ROOT / "pyproject.toml")) == 0, "run `lint-imports` for the chains"
 
 

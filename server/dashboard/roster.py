@@ -19,6 +19,7 @@ from server.dashboard.files import moment
 log = logging.getLogger(__name__)
 
 ASK_EVERY_S = 10.0
+TOO_OLD_S = 30.0
 
 
 @dataclass(frozen=True)
@@ -50,6 +51,8 @@ class Roster:
     def known(self) -> Mapping[str, Seen] | None:
         """By hospital; None as long as nobody has answered, or where the last answer is too old to be true."""
         now = self._clock()
+        if now - self._asked > TOO_OLD_S:  # nobody has looked for a while
+            self._seen = None
         if self._ask and now - self._asked >= ASK_EVERY_S and self._busy.acquire(blocking=False):
             self._asked = now
             threading.Thread(target=self._refresh, name="roster", daemon=True).start()

@@ -56,6 +56,23 @@ def test_flower_is_asked_now_and_then_only() -> None:
     until(lambda: len(asked) == 2)
 
 
+def test_what_was_known_when_somebody_looked_an_hour_ago_is_not_shown() -> None:
+    now, go = [1000.0], threading.Event()
+    go.set()
+
+    def ask() -> Mapping[str, Seen]:
+        go.wait(10)
+        return ONE
+
+    roster = Roster(ask, clock=lambda: now[0])
+    until(lambda: roster.known() == ONE)
+    go.clear()
+    now[0] += 3600.0
+    assert roster.known() is None
+    go.set()
+    until(lambda: roster.known() == ONE)
+
+
 def test_a_flower_that_fails_is_nobodys_word() -> None:
     answers = [ONE]
     now = [1000.0]

@@ -165,7 +165,7 @@ WRONG: dict[str, tuple[type, Change, str]] = {
     "a signature that is none": (Keyed, lambda r: dataclasses.replace(r, signature="00"), "its key is none"),
     "no update": (Masked, lambda r: "Flower error 5", "Flower error 5"),
     "update out of range": (Masked, lambda r: f"refused: {Code.UPDATE_TOO_LARGE}", "update_too_large"),
-    "no study": (Masked, lambda r: dataclasses.replace(r, study=None), "answers for study None instead of study"),
+    "no study": (Masked, lambda r: dataclasses.replace(r, study=None), "answers for study None instead of aaaa"),
     "another model": (
         Masked,
         lambda r: dataclasses.replace(r, update=MaskedVector(r.update.vector[1:])),

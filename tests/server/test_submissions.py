@@ -308,3 +308,17 @@ def test_a_study_that_the_hospitals_were_not_given_is_refused(tmp_path: Path) ->
         with pytest.raises(ConfigError, match="name of a folder"):
             prepare(home, home.study, name)
     assert (home.folder / "coordinator.toml").read_text() == before
+
+
+def test_a_study_is_run_to_its_end_once(tmp_path: Path) -> None:
+    """Hospitals evaluate one model of a study: a second run of it would train all rounds and then fail."""
+    home = a_home(tmp_path)
+    done = home.runs_folder / "done"
+    done.mkdir(parents=True)
+    (done / "run.json").write_text(json.dumps({"study": home.study.digest}))
+    assert prepare(home, home.study, "second").name == "second"
+    (done / "model.json").write_text("{}")
+    with pytest.raises(ConfigError, match="run to its end already: .*done"):
+        prepare(home, home.study, "third")
+    (done / "run.json").write_text(json.dumps({"study": "0" * 64}))
+    assert prepare(home, home.study, "third").name == "third"
