@@ -318,7 +318,7 @@ def test_a_study_is_run_to_its_end_once(tmp_path: Path) -> None:
     (done / "run.json").write_text(json.dumps({"study": home.study.digest}))
     assert prepare(home, home.study, "second").name == "second"
     (done / "model.json").write_text("{}")
-    with pytest.raises(ConfigError, match="run to its end already: .*done"):
+    with pytest.raises(ConfigError, match=r"run to its end already: .*done"):
         prepare(home, home.study, "third")
     (done / "run.json").write_text(json.dumps({"study": "0" * 64}))
     assert prepare(home, home.study, "third").name == "third"
