@@ -75,9 +75,8 @@ class UnsteadyGrid(InProcessGrid):
     def _pushed(self, message: Message) -> str:
         request: Any = wire.decode(message.content)
         node = message.metadata.dst_node_id
-        self.sent.append(
-            Sent(node, type(request).__name__, getattr(request, "round", 0), time.monotonic(), message.metadata.ttl)
-        )
+        made = message.metadata.created_at  # not now: in this grid others have answered since
+        self.sent.append(Sent(node, type(request).__name__, getattr(request, "round", 0), made, message.metadata.ttl))
         fate = self.fate(node, request)
         if isinstance(fate, int):
             message_id = f"lost-{len(self.sent)}"

@@ -69,7 +69,7 @@ def client(stranger: Browser) -> Browser:
 
 
 @pytest.mark.parametrize("address", ADDRESSES)
-@pytest.mark.parametrize("shown", ["", "x", TOKEN[:-1], TOKEN + "x", TOKEN.swapcase(), "ä"])
+@pytest.mark.parametrize("shown", ["", "x", TOKEN[:-1], TOKEN + "x", TOKEN.swapcase(), "ä"], ids=range(6))
 def test_without_the_token_nothing_is_said(stranger: Browser, address: str, shown: str) -> None:
     for reply in (
         stranger.get(address, params={"token": shown}),
