@@ -280,7 +280,7 @@ def test_a_seed_that_is_lost_once_is_asked_for_again(arm: Callable[..., Arm]) ->
 
 @pytest.mark.slow
 def test_a_site_that_does_not_tell_its_seed_stops_the_run_until_it_is_back(arm: Callable[..., Arm]) -> None:
-    federated = arm(4)
+    federated = arm(4, round_attempts=1)
     with pytest.raises(QuorumLost, match="round 2 waits for site1"):
         run(federated, dropped(Revealed, "site1", times=2))
     with pytest.raises(QuorumLost, match="round 2 waits for site1"):
@@ -288,7 +288,7 @@ def test_a_site_that_does_not_tell_its_seed_stops_the_run_until_it_is_back(arm: 
     with pytest.raises(QuorumLost, match="round 2 waits for site1"):
         run(federated, dropped(Masked, "site1"))
     resumed, _ = run(federated)
-    whole, _ = run(arm(4, "whole"))
+    whole, _ = run(arm(4, "whole", round_attempts=1))
     assert len(resumed.records()[2]["sites"]) == 4
     np.testing.assert_array_equal(after(resumed, 2), after(whole, 2))
 

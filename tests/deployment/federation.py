@@ -165,7 +165,9 @@ class Federation:
             self.wait_joined(name)
 
     def forget_models(self) -> None:
-        """Let the hospitals answer for another model of the study; they answer for one only (client/once.py)."""
+        """Let this study be run again, which neither side allows: hospitals answer for one model only (client/once.py)."""
+        for done in (self.home / "runs").glob("*/model.json"):
+            done.parent.rename(self.base / f"done-{done.parent.name}")
         for hospital in self.hospitals.values():
             for note in hospital.folder.glob("state/*ed-*.txt"):
                 note.unlink()

@@ -72,26 +72,41 @@ def main(grid, context):
 """
 
 SEEN_BY_ALL = """\
-mkdir -p "$2"
-mount --bind "$1" "$2"
-mount -t tmpfs -o mode=755 none "$3"
-mkdir -p "$1"
-mount --bind "$2" "$1"
-shift 3
+closed=$1 aside=$2
+shift 2
+number=0
+for place; do
+    [ "$place" = -- ] && break
+    number=$((number + 1))
+    mkdir -p "$aside/$number"
+    mount --bind "$place" "$aside/$number"
+done
+mount -t tmpfs -o mode=755 none "$closed"
+number=0
+while [ "$1" != -- ]; do
+    number=$((number + 1))
+    mkdir -p "$1"
+    mount --bind "$aside/$number" "$1"
+    shift
+done
+shift
+cd /
 exec "$@"
 """
-"""In a name space of mounts of its own: a Python that lies in a folder of root's (3) is seen by the relay's account."""
+"""In a name space of mounts of its own: of a folder that is closed to others, they see these places and nothing else."""
 
 
 def seen_by_all(command: list[str], aside: Path) -> list[str]:
-    """The command, where need be in a view of the disk in which other accounts can run this Python."""
-    prefix = Path(sys.base_prefix)
-    closed = [place for place in prefix.parents if not place.stat().st_mode & 0o001]
+    """The command, where need be in a view of the disk in which other accounts can run this Python and this code."""
+    needed = [Path(sys.base_prefix), Path(sys.prefix), Path(__file__).resolve().parents[2]]
+    closed = {place for need in needed for place in need.parents if not place.stat().st_mode & 0o001}
     if not closed:
         return command
-    if not shutil.which("unshare"):
-        pytest.skip(f"{closed[-1]} is closed to other accounts, and Python lies in it")
-    return ["unshare", "--mount", "sh", "-ec", SEEN_BY_ALL, "sh", str(prefix), str(aside), str(closed[-1]), *command]
+    top = min(closed, key=lambda place: len(place.parts))
+    if not shutil.which("unshare") or not all(place.is_relative_to(top) for place in closed):
+        pytest.skip(f"{', '.join(map(str, closed))}: closed to other accounts, and Python or this code lies in it")
+    inside = [str(need) for need in dict.fromkeys(needed) if need.is_relative_to(top)]
+    return ["unshare", "--mount", "sh", "-ec", SEEN_BY_ALL, "sh", str(top), str(aside), *inside, "--", *command]
 
 
 @pytest.fixture(scope="module")

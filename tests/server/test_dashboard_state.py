@@ -34,7 +34,7 @@ Look = Callable[[Path], Picture]
 def look_at(folder: Path, seen: Mapping[str, Seen] | None = None, run: str = "") -> Picture:
     """One picture, of somebody who has asked Flower before."""
     roster = Roster(None)
-    roster._seen = seen
+    roster._seen, roster._asked = seen, time.time()
     watcher = Watcher(HomeFiles(folder), roster)
     try:
         return watcher.look(run)
