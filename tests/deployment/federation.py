@@ -165,7 +165,7 @@ class Federation:
             self.wait_joined(name)
 
     def forget_models(self) -> None:
-        """Let this study be run again, which neither side allows: hospitals answer for one model only (client/once.py)."""
+        """Let this study be run again; neither side allows it: hospitals answer for one model (client/once.py)."""
         for done in (self.home / "runs").glob("*/model.json"):
             done.parent.rename(self.base / f"done-{done.parent.name}")
         for hospital in self.hospitals.values():

@@ -93,7 +93,7 @@ shift
 cd /
 exec "$@"
 """
-"""In a name space of mounts of its own: of a folder that is closed to others, they see these places and nothing else."""
+"""In a name space of mounts of its own: of a folder that is closed to others, these places are seen and no more."""
 
 
 def seen_by_all(command: list[str], aside: Path) -> list[str]:
