@@ -34,6 +34,10 @@ from sarco_models.sections import SplitConfig as SplitConfig
 from sarco_models.sections import TabularConfig as TabularConfig
 from sarco_models.sections import TrainingConfig as TrainingConfig
 from sarco_models.sections import later
+from sarco_models.segmentation import SegmentationConfig as SegmentationConfig
+
+NO_LABEL = LabelConfig(column="no_label", rule="none", allow_mixed_rules=True)
+"""Of a study that segments: nobody is positive or negative there."""
 
 
 class StudyConfig(Config):
@@ -41,12 +45,13 @@ class StudyConfig(Config):
 
     name: Name
     title: str
-    label: LabelConfig
+    label: LabelConfig = later(NO_LABEL)
+    segmentation: SegmentationConfig | None = later(None)
     features: tuple[Feature, ...] = ()
     image: ImageConfig = ImageConfig()
     augmentation: AugmentationConfig = AugmentationConfig()
     intensity: IntensityConfig = later(IntensityConfig())
-    model: ModelConfig
+    model: ModelConfig = later(ModelConfig(modalities=(IMAGE,)))
     tabular: TabularConfig = TabularConfig()
     split: SplitConfig = SplitConfig()
     training: TrainingConfig = TrainingConfig()
@@ -54,6 +59,24 @@ class StudyConfig(Config):
     evaluation: EvaluationConfig = EvaluationConfig()
     privacy: PrivacyConfig | None = later(None)
     release: ReleaseConfig = later(ReleaseConfig())
+
+    @model_validator(mode="after")
+    def _diagnoses_or_segments(self) -> Self:
+        given = self.model_fields_set
+        if self.segmentation is None:
+            for section in ("label", "model"):
+                if section not in given:
+                    raise ValueError(f"[{section}] is missing: a study has [label] and [model], or [segmentation]")
+            return self
+        if "label" in given and self.label != NO_LABEL:
+            raise ValueError("[label] and [segmentation] are two studies: remove one of them")
+        if self.model.modalities != (IMAGE,):
+            raise ValueError('segmentation looks at images alone: write model.modalities = ["image"], or remove it')
+        if self.training.balance_classes:
+            raise ValueError("segmentation has no classes of participants: write training.balance_classes = false")
+        if self.image.roi != "none":
+            raise ValueError('image.roi = "mask" would show the network what it is to find: write roi = "none"')
+        return self
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -125,6 +148,11 @@ class StudyConfig(Config):
     def uses_images(self) -> bool:
         """Whether the model looks at ultrasound."""
         return IMAGE in self.model.modalities
+
+    @property
+    def segments(self) -> bool:
+        """Whether muscles are found, and nobody is diagnosed."""
+        return self.segmentation is not None
 
     @property
     def inputs(self) -> tuple[Feature, ...]:

@@ -317,7 +317,7 @@ def test_private_training_asks_what_the_network_allows(load: Load) -> None:
 
 def test_a_missing_table_is_named(load: Load) -> None:
     message = refusal(load, MINIMAL.replace('[model]\nmodalities = ["clinical"]', ""))
-    assert "model: this key is missing; add it" in message
+    assert "[model] is missing: a study has [label] and [model], or [segmentation]" in message
 
 
 def test_all_faults_are_told_at_once(load: Load) -> None:
