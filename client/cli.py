@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
-from client import federation_cli
+from client import federation_cli, segment_cli
 from sarco_models.errors import ConfigError, Finding, SarcoError
 
 if TYPE_CHECKING:  # commands import what they need when they run, so that --help does not wait for OpenCV
@@ -337,6 +337,7 @@ def _place(finding: Finding) -> str:
 
 
 federation_cli.add_to(app)
+segment_cli.add_to(app)
 
 
 if __name__ == "__main__":

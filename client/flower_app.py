@@ -24,5 +24,6 @@ def app_of(answered: Answered) -> ClientApp:
     app.train()(respond)
     app.evaluate()(respond)
     app.evaluate("assess")(respond)
+    app.evaluate("measure")(respond)
     app.evaluate("probe")(respond)
     return app

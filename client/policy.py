@@ -17,9 +17,9 @@ from sarco_models.config import Config, StudyConfig
 from sarco_models.encoding import most_bytes
 from sarco_models.errors import PolicyViolation
 from sarco_models.parameters import Manifest
-from sarco_models.wire import Assess, Code, Evaluate, Keys, Masking, Probe, Request, Reveal, Train
+from sarco_models.wire import Assess, Code, Evaluate, Keys, Masking, Measure, Probe, Request, Reveal, Train
 
-Task = Literal["Describe", "Setup", "Train", "Evaluate", "Assess", "Probe", "Keys", "Reveal"]
+Task = Literal["Describe", "Setup", "Train", "Evaluate", "Assess", "Measure", "Probe", "Keys", "Reveal"]
 Statistic = Literal["sums", "histogram", "assessment", "leakage"]
 
 FEWEST_MASKED = 3
@@ -91,8 +91,8 @@ def check(request: Request, policy: Policy, study: StudyConfig, no_approval: str
         raise Refusal(Code.BAD_REQUEST, f"{task}, and the study has no secure aggregation")
     if isinstance(request, Evaluate | Assess) and not 0 < request.prevalence < 1:
         raise Refusal(Code.BAD_REQUEST, f"a prevalence of {request.prevalence}; it is above 0 and below 1")
-    if isinstance(request, Assess):
-        _check_assessment(request, policy)
+    if isinstance(request, Assess | Measure):
+        _check_assessment(request, policy, study)
     if isinstance(request, Probe) and "leakage" not in policy.statistics:
         raise Refusal(Code.TASK_NOT_ALLOWED, 'statistics: "leakage" is not among them: the probe stays here')
 
@@ -161,7 +161,7 @@ def _check_round(request: Request, rounds: int) -> None:
     """There is no training outside a study's rounds, and one evaluation, after the last."""
     if isinstance(request, Train | Keys | Reveal) and not 1 <= request.round <= rounds:
         raise Refusal(Code.BAD_REQUEST, f"round {request.round} is not one of the study's {rounds}")
-    if isinstance(request, Evaluate | Assess | Probe) and request.round != rounds:
+    if isinstance(request, Evaluate | Assess | Measure | Probe) and request.round != rounds:
         raise Refusal(Code.BAD_REQUEST, f"evaluation belongs after round {rounds}, not {request.round}")
 
 
@@ -181,12 +181,15 @@ def _check_masking(masking: Masking | None, policy: Policy, study: StudyConfig) 
         raise Refusal(Code.TOO_FEW_SITES, f"min_sites: {len(names)} under the masks, at least {needed} are needed")
 
 
-def _check_assessment(request: Assess, policy: Policy) -> None:
+def _check_assessment(request: Assess | Measure, policy: Policy, study: StudyConfig) -> None:
     if "assessment" not in policy.statistics:
         raise Refusal(
             Code.TASK_NOT_ALLOWED, 'statistics: "assessment" is not among them: nothing of the test participants leaves'
         )
-    if not 0.0 <= request.threshold <= 1.0:
+    if study.segments != isinstance(request, Measure):
+        asked, other = type(request).__name__, "finds muscles" if study.segments else "diagnoses people"
+        raise Refusal(Code.BAD_REQUEST, f"{asked}, and the study {other}")
+    if isinstance(request, Assess) and not 0.0 <= request.threshold <= 1.0:
         raise Refusal(Code.BAD_REQUEST, f"a threshold of {request.threshold}; it is of a probability, 0 to 1")
 
 
@@ -207,7 +210,7 @@ def check_people(*, training: int, positive: int, policy: Policy, study: StudyCo
             f"{training} training participants; at least {limit} are needed (min_training_participants)",
         )
     # With privacy a refusal would tell, exactly and for nothing, whether a hospital's only case is in training.
-    if study.privacy is None and positive in (0, training):
+    if study.privacy is None and not study.segments and positive in (0, training):
         raise Refusal(Code.ONE_CLASS_ONLY, "all training participants have the same label; both classes are needed")
     if study.privacy is not None and study.privacy.delta * training >= 1:
         raise Refusal(

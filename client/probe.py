@@ -13,16 +13,15 @@ a hindrance and no proof: who wants none of it leaves ``"leakage"`` out of ``sta
 
 from pathlib import Path
 
-import numpy as np
-
 from client.once import first_asked
 from client.policy import Refusal
 from client.spending import charge_unprotected
 from client.workspace import Site
+from sarco_models.aims import aim_of
 from sarco_models.cohort import People
 from sarco_models.disclosure import small
-from sarco_models.membership import Confidence, area, confidence, members_found
-from sarco_models.training import Reader, predict
+from sarco_models.membership import Confidence, area, members_found
+from sarco_models.training import AnyReader
 from sarco_models.wire import Code, Probe, Probed
 
 STEPS = 20
@@ -70,8 +69,8 @@ def first_probe(state: Path, request: Probe) -> bool:
     return first_asked(state, "probed", request.study, about)
 
 
-def _confidence(site: Site, reader: Reader, people: People) -> Confidence:
-    return np.asarray(confidence(predict(site.model.net, reader, people, each=site.wanted.each), people.labels == 1))
+def _confidence(site: Site, reader: AnyReader, people: People) -> Confidence:
+    return aim_of(site.study).sure(site.model.net, reader, people, each=site.wanted.each)
 
 
 def _shown(found: int, members: int, min_cell: int) -> int:

@@ -1,6 +1,5 @@
 """A hospital's scores of a model that came down: metrics on validation participants, the assessment on test ones."""
 
-import logging
 from collections.abc import Mapping
 
 import numpy as np
@@ -9,16 +8,14 @@ from scipy.special import expit
 
 from client.policy import Refusal
 from client.workspace import Site
+from sarco_models.aims import aim_of, diagnosing, finding
 from sarco_models.calibration import correct_prior
 from sarco_models.cohort import People
 from sarco_models.errors import UndefinedMetric
-from sarco_models.metrics import auc
 from sarco_models.scores import ParticipantScores
 from sarco_models.site_evaluation import SiteEvaluation
-from sarco_models.training import Reader, predict
-from sarco_models.wire import Assess, Assessed, Code
-
-log = logging.getLogger(__name__)
+from sarco_models.training import AnyReader, predict
+from sarco_models.wire import Assess, Assessed, Code, Measure, Measured
 
 
 def assess(site: Site, request: Assess) -> Assessed:
@@ -46,15 +43,30 @@ def assess(site: Site, request: Assess) -> Assessed:
     return Assessed(site.name, evaluation)
 
 
-def probability_of(site: Site, reader: Reader, people: People, prevalence: float) -> NDArray[np.float64]:
+def measure(site: Site, request: Measure) -> Measured:
+    """Hold the muscles that the released model finds on test participants against the drawn ones, once in a study."""
+    from sarco_models.segmentation_scores import score, told
+
+    reader = reader_of(site, request.setup)
+    people, min_cell = site.split.test, site.policy.min_cell
+    if len(people) < min_cell:
+        raise Refusal(Code.TOO_FEW_PARTICIPANTS, f"{len(people)} test participants; min_cell is {min_cell}")
+    if not site.first_assessment(request):
+        raise Refusal(Code.ALREADY_ASSESSED, "another model of this study was measured here before (state/assessed-*)")
+    site.receive(request)
+    found = score(site.model.net, finding(reader), people, each=site.wanted.each)
+    return Measured(site.name, len(people), told(found, min_cell))
+
+
+def probability_of(site: Site, reader: AnyReader, people: People, prevalence: float) -> NDArray[np.float64]:
     """(participants,) probability of the positive class by the model that the site has received."""
-    logits = predict(site.model.net, reader, people, each=site.wanted.each)
+    logits = predict(site.model.net, diagnosing(reader), people, each=site.wanted.each)
     if site.study.training.balance_classes:
         logits = correct_prior(logits, prevalence)
     return np.asarray(expit(logits))
 
 
-def reader_of(site: Site, setup: str) -> Reader:
+def reader_of(site: Site, setup: str) -> AnyReader:
     """What turns people into the network's rows; raises Refusal where the setup was never sent here."""
     reader = site.reader(setup)
     if reader is None:
@@ -62,19 +74,12 @@ def reader_of(site: Site, setup: str) -> Reader:
     return reader
 
 
-def validation_metrics(site: Site, reader: Reader) -> dict[str, float]:
-    """Loss and AUC on validation participants; nothing where they are fewer than the policy's smallest cell."""
+def validation_metrics(site: Site, reader: AnyReader) -> dict[str, float]:
+    """What the study tells of validation participants; nothing where they are fewer than the policy's smallest cell."""
     people: People = site.split.validation
     if len(people) < site.policy.min_cell:
         return {}
-    logits = predict(site.model.net, reader, people, each=site.wanted.each)
-    labels = people.labels == 1
-    metrics = {"loss": float(np.mean(np.logaddexp(0.0, np.where(labels, -logits, logits))))}
-    try:
-        metrics["auc"] = auc(logits, labels)
-    except UndefinedMetric:
-        log.info("the AUC of %d validation participants is undefined: one class only", len(people))
-    return metrics
+    return aim_of(site.study).told(site.model.net, reader, people, each=site.wanted.each)
 
 
 def allowed(site: Site, metrics: Mapping[str, float]) -> dict[str, float]:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from client.budget_figures import counted
 from client.ledger import BudgetConfig
-from client.policy import FEWEST_MASKED, Policy, Refusal, check_parameters, study_violations
+from client.policy import FEWEST_MASKED, Policy, Refusal, Task, check_parameters, study_violations
 from client.update_words import travel
 from sarco_models.accounting import epsilon, plan
 from sarco_models.config import StudyConfig
@@ -109,10 +109,10 @@ def missing(
     return [*found, *(() if names is None else _missing_peers(study, names))]
 
 
-def asked_for(study: StudyConfig) -> tuple[str, ...]:
+def asked_for(study: StudyConfig) -> tuple[Task, ...]:
     """The requests of a run, by name. Nobody assesses a model that no threshold is frozen for."""
-    assess = () if _withheld(study) else ("Assess",)
-    masked = ("Keys", "Reveal") if study.federation.secure_aggregation else ()
+    assess: tuple[Task, ...] = ("Measure",) if study.segments else () if _withheld(study) else ("Assess",)
+    masked: tuple[Task, ...] = ("Keys", "Reveal") if study.federation.secure_aggregation else ()
     return ("Describe", "Setup", "Train", "Evaluate", *assess, "Probe", *masked)
 
 
@@ -127,6 +127,7 @@ _TASKS = {
     "Train": "training",
     "Evaluate": "scores of the final model, for its threshold",
     "Assess": "an assessment of the released model on your test participants; without it the release stands",
+    "Measure": "how well the released model finds muscles on your test participants; without it the release stands",
     "Probe": "how well the released model betrays your training participants; the release needs it of some",
     "Keys": "a key for each round of secure aggregation",
     "Reveal": "the end of each round of secure aggregation",

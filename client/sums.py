@@ -102,7 +102,7 @@ def _evaluated(site: Site, request: Evaluate, spend: Spend | None, *, shown: boo
     site.receive(request)
     metrics = allowed(site, validation_metrics(site, reader_of(site, request.setup)))
     histogram, min_cell = None, site.policy.min_cell
-    if shown:
+    if shown and not site.study.segments:
         try:
             histogram = _noised(site, request, spend) if spend else MergedHistogram.of(_counts(site, request), min_cell)
         except UndefinedMetric as error:

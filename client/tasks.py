@@ -9,7 +9,7 @@ from client.answering import place_of
 from client.masked import close, keys, masked, reveal
 from client.policy import Refusal, check, check_people
 from client.probe import probe
-from client.scoring import assess
+from client.scoring import assess, measure
 from client.sums import describe, evaluate
 from client.training_round import train
 from client.wanted import TooLate, Wanted
@@ -22,6 +22,7 @@ from sarco_models.wire import (
     Describe,
     Evaluate,
     Keys,
+    Measure,
     Probe,
     Ready,
     Refused,
@@ -142,6 +143,8 @@ def _work(site: Site, request: Request) -> Reply:  # noqa: C901, PLR0911 - one c
             return evaluate(site, request)
         case Assess():
             return assess(site, request)
+        case Measure():
+            return measure(site, request)
         case Probe():
             return probe(site, request)
         case _:

@@ -20,19 +20,19 @@ from client.scoring import allowed, reader_of, validation_metrics
 from client.spending import charge, fingerprint
 from client.workspace import Site
 from sarco_models.accounting import UNPROTECTED, plan
+from sarco_models.aims import aim_of
 from sarco_models.encoding import shorten
 from sarco_models.errors import ConfigError
 from sarco_models.parameters import Parameters
 from sarco_models.privacy import Privatize, clip_after, dp_sgd, no_privacy
 from sarco_models.training import (
+    AnyReader,
     Penalty,
-    Reader,
     Training,
     build_optimizer,
     chained,
     fit,
     no_penalty,
-    participant_loss,
     proximal,
     steps_per_epoch,
     warmup_cosine,
@@ -116,7 +116,7 @@ def _kept(site: Site) -> bool:
     return site.study.privacy is not None or site.study.federation.secure_aggregation
 
 
-def privatize(site: Site, reader: Reader) -> Privatize:
+def privatize(site: Site, reader: AnyReader) -> Privatize:
     """The study's privacy, as a step that changes the training; the only place that asks whether there is any.
 
     Raises:
@@ -130,7 +130,7 @@ def privatize(site: Site, reader: Reader) -> Privatize:
         raise Refusal(Code.NOT_PRIVATE_ENOUGH, str(error)) from None
 
 
-def training(site: Site, reader: Reader, request: Train) -> Training:
+def training(site: Site, reader: AnyReader, request: Train) -> Training:
     """Put one round's training together from the study."""
     study, people, net = site.study, site.split.train, site.model.net
     cfg = study.training
@@ -144,7 +144,7 @@ def training(site: Site, reader: Reader, request: Train) -> Training:
         net=net,
         optimizer=build_optimizer(net, cfg),
         batches=site.wanted.each(islice(chained(reader.batches(people, rng) for _ in count()), steps)),
-        loss=participant_loss,
+        loss=aim_of(study).loss,
         penalty=penalty,
         rates=warmup_cosine(
             round_=request.round, rounds=study.federation.rounds, warmup_rounds=cfg.warmup_rounds, steps=steps

@@ -27,6 +27,7 @@ from client.once import first_asked
 from client.person_sets import PersonSet, tables_digest
 from client.policy import Policy
 from client.wanted import Wanted
+from sarco_models.aims import aim_of
 from sarco_models.clipping import ClipState
 from sarco_models.cohort import Split, open_cohort, split
 from sarco_models.config import Config, Name, StudyConfig, load_config, load_study
@@ -39,8 +40,8 @@ from sarco_models.parameters import Manifest, Parameters, local_tensors, trained
 from sarco_models.schema import PARTICIPANTS_FILE
 from sarco_models.secret import Secret
 from sarco_models.summaries import Moments, agreed_scaling
-from sarco_models.training import Reader
-from sarco_models.wire import Assess, Evaluate, Probe, Setup, Train
+from sarco_models.training import AnyReader
+from sarco_models.wire import Assess, Evaluate, Measure, Probe, Setup, Train
 
 log = logging.getLogger(__name__)
 
@@ -120,7 +121,7 @@ class Site:
     tables: str = ""
     held: Parameters | None = None
     wanted: Wanted = field(default_factory=Wanted)
-    _ready: tuple[str, Reader] | None = None
+    _ready: tuple[str, AnyReader] | None = None
 
     @cached_property
     def model(self) -> Model:
@@ -165,7 +166,7 @@ class Site:
         """What training changes and never leaves: norms, by name, where the study keeps them local."""
         return local_tensors(self.model.net)
 
-    def receive(self, request: Train | Evaluate | Assess | Probe) -> None:
+    def receive(self, request: Train | Evaluate | Assess | Measure | Probe) -> None:
         """Put the model together: what came down, and this hospital's own norms as they were at that time.
 
         They are kept by round, so that a round that is repeated after a crash is the same round.
@@ -217,9 +218,10 @@ class Site:
         partial.write_text(json.dumps({"norm": clip.norm}), encoding="utf-8")
         partial.rename(self.state / f"clip-{self.study.digest}.json")
 
-    def first_assessment(self, request: Assess) -> bool:
+    def first_assessment(self, request: Assess | Measure) -> bool:
         """Whether this is the first assessment of the study here, or the same one again, as after a crash."""
-        about: list[object] = [request.setup, request.prevalence, request.threshold, request.parameters.digest]
+        point: list[object] = [request.prevalence, request.threshold] if isinstance(request, Assess) else []
+        about = [request.setup, *point, request.parameters.digest]
         return first_asked(self.state, "assessed", request.study, about)
 
     def keep(self, setup: Setup) -> None:
@@ -241,7 +243,7 @@ class Site:
                 path.unlink(missing_ok=True)
         self._use(setup)
 
-    def reader(self, setup_digest: str) -> Reader | None:
+    def reader(self, setup_digest: str) -> AnyReader | None:
         """What turns people into the network's rows under this setup; None if the setup was never sent here."""
         if self._ready is None or self._ready[0] != setup_digest:
             path = self._setup_file(setup_digest)
@@ -261,7 +263,7 @@ class Site:
         if self.norms:
             Parameters.pack(self.norms).save(_round_file(self.state, "norms", setup.digest, 0))
         scaling = agreed_scaling(self.study, setup.moments)
-        self._ready = (setup.digest, Reader.of(self.model, scaling, self.study))
+        self._ready = (setup.digest, aim_of(self.study).reader(self.model, scaling, self.study))
 
 
 def norms_file(state: Path, setup: str, round_: int) -> Path:

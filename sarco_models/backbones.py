@@ -133,8 +133,8 @@ def build_backbone(
     layers, last_stage = _LAYERS[architecture(name).family](model)
     first_trained = {"all": 0, "last_stage": last_stage, "head": len(layers)}[trainable]
     modules = [module for _, module in layers]
-    frozen = nn.Sequential(_Normalize(), *(_with_norms(m, "frozen") for m in modules[:first_trained]))
-    trained = nn.Sequential(*(_with_norms(m, norm) for m in modules[first_trained:]))
+    frozen = nn.Sequential(_Normalize(), *(with_norms(m, "frozen") for m in modules[:first_trained]))
+    trained = nn.Sequential(*(with_norms(m, norm) for m in modules[first_trained:]))
     for module in (*frozen.modules(), *trained.modules()):
         if getattr(module, "inplace", False):
             module.inplace = False  # type: ignore[assignment]  # what is kept of a frozen part would be overwritten
@@ -184,14 +184,14 @@ _LAYER_NORMS = (nn.LayerNorm, RmsNorm, RmsNorm2d, SimpleNorm, SimpleNorm2d)
 """Of ConvNeXt and Swin in timm; its own LayerNorm2d is an ``nn.LayerNorm``."""
 
 
-def _with_norms(layer: nn.Module, norm: Norm) -> nn.Module:
+def with_norms(layer: nn.Module, norm: Norm) -> nn.Module:
     """The layer with every batch norm in it frozen, replaced by a group norm, or as it is; layer norms told to stay."""
     if isinstance(layer, _LAYER_NORMS) and norm == "local":
         keep_at_site(layer)
     if isinstance(layer, _BatchNorm):
         return _FixedNorm(layer) if norm == "frozen" else _group_norm(layer) if norm == "group" else layer
     for name, child in list(layer.named_children()):
-        setattr(layer, name, _with_norms(child, norm))
+        setattr(layer, name, with_norms(child, norm))
     return layer
 
 

@@ -27,6 +27,7 @@ from sarco_models.schema import (
     read_images,
     read_participants,
 )
+from sarco_models.views import Views
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,6 +66,21 @@ class Cohort:
     def pixels(self) -> Stack:
         """(images, size, size) uint8, through the grey tables of their devices: what everybody looks at."""
         return Stack(tuple(c.pixels for c in self.caches), tuple(c.tables for c in self.caches))
+
+    @property
+    def targets(self) -> Stack:
+        """(images, size, size) uint8 classes to be found, OUTSIDE where nobody knows; empty in other studies."""
+        return Stack(tuple(c.targets.classes for c in self.caches if c.targets))
+
+    @property
+    def annotated(self) -> Stack:
+        """(images, muscles) whether somebody looked for a muscle on an image; empty in other studies."""
+        return Stack(tuple(c.targets.annotated for c in self.caches if c.targets))
+
+    @property
+    def views(self) -> Views:
+        """Where each image's square lies on its frame; empty in other studies."""
+        return Views.of([(c.targets.views, c.pixels.shape[1]) for c in self.caches if c.targets])
 
     def images_of(self, members: NDArray[np.int64]) -> NDArray[np.int64]:
         """Images of these participants, ascending."""
@@ -154,14 +170,15 @@ def split(cohort: Cohort, cfg: SplitConfig, seed: int) -> Split:
     """
     parts: tuple[list[int], list[int], list[int]] = ([], [], [])
     for site in dict.fromkeys(cohort.sites):
-        for label in (0, 1):
+        for label in (0,) if cohort.targets.parts else (0, 1):
             people = [i for i in range(len(cohort)) if cohort.sites[i] == site and cohort.labels[i] == label]
             people.sort(key=lambda i: _order(f"{seed}|{site}|{cohort.ids[i]}"))
             if len(people) < cfg.folds:
                 way_out = f"write folds = {len(people)} or fewer" if len(people) > 1 else "leave this site out"
                 raise ConfigError(
-                    f"split.folds = {cfg.folds}: {site} has {len(people)} participants {('without', 'with')[label]} "
-                    f"the condition, and every fold needs one: {way_out}"
+                    f"split.folds = {cfg.folds}: {site} has {len(people)} participants"
+                    + ("" if cohort.targets.parts else f" {('without', 'with')[label]} the condition")
+                    + f", and every fold needs one: {way_out}"
                 )
             divided = _fold(people, cohort, cfg, f"{seed}|{site}") if cfg.folds else _shares(people, cfg)
             train, validation, test = divided
@@ -252,8 +269,7 @@ def pool(splits: Sequence[Split]) -> Split:
     )
 
     def joint(part: Literal["train", "validation", "test"]) -> NDArray[np.int64]:
-        people = [getattr(s, part).members + start for s, start in zip(splits, starts[:-1], strict=True)]
-        return np.concatenate(people)
+        return np.concatenate([getattr(s, part).members + k for s, k in zip(splits, starts[:-1], strict=True)])
 
     return Split(
         TrainingPeople(joined, joint("train")), HeldOut(joined, joint("validation")), HeldOut(joined, joint("test"))

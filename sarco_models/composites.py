@@ -115,7 +115,7 @@ class Composites:
             given=torch.from_numpy(~np.isnan(table)),
             columns=columns,
             branches=reader.model.table_columns,
-            net=reader.model.net,
+            net=reader.model.fusion,
         )
 
     def __len__(self) -> int:
@@ -167,7 +167,7 @@ def _encoded(reader: Reader, people: People) -> tuple[Tensor, Tensor]:
     """(people, width) mean image features, and (people,) who has an image."""
     if not reader.study.uses_images:
         return torch.zeros(len(people), 0, device=reader.model.device), torch.zeros(len(people), dtype=torch.bool)
-    net = reader.model.net.eval()
+    net = reader.model.fusion.eval()
     features, seen = [], []
     with torch.no_grad():
         for batch in reader.whole(people):

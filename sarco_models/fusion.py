@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from sarco_models.backbones import build_backbone
 from sarco_models.config import IMAGE, StudyConfig
 from sarco_models.devices import device_of
+from sarco_models.errors import ConfigError
 from sarco_models.parameters import all_tensors, local_tensors, trained_tensors
 from sarco_models.schema import Column, design_columns
 
@@ -105,7 +106,7 @@ class Model:
     """
 
     frozen: nn.Module | None
-    net: FusionNet
+    net: nn.Module
     table_columns: Mapping[str, tuple[int, ...]]
 
     def to(self, device: torch.device) -> "Model":
@@ -114,6 +115,17 @@ class Model:
             if part is not None:
                 part.to(device)
         return self
+
+    @property
+    def fusion(self) -> FusionNet:
+        """The net of a study that diagnoses.
+
+        Raises:
+            ConfigError: the study segments.
+        """
+        if not isinstance(self.net, FusionNet):
+            raise ConfigError("the study finds muscles and diagnoses nobody: there is no such branch to look into")
+        return self.net
 
     @property
     def device(self) -> torch.device:
@@ -140,6 +152,10 @@ def build_model(study: StudyConfig, weights: str | None = None) -> Model:
         weights: overrides the study's starting weights of the backbone; a site passes ``none``, since the coordinator
             sends them.
     """
+    if study.segments:
+        from sarco_models.unet import build_segmenter  # seconds of imports, for those who need them
+
+        return Model(None, build_segmenter(study, weights), {})
     cfg = study.model
     table_columns = _table_columns(study, design_columns(study.features))
     several = len(table_columns) + study.uses_images > 1

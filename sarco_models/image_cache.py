@@ -1,7 +1,8 @@
 """The preprocessed images of a site on disk: every file is decoded once, and later epochs read arrays.
 
 A cache is a folder whose name is the digest of everything that its content depends on: the files' bytes, the rows of
-the tables, the calibrations and the preprocessing. Beside the pixels lies what the frozen layers made of them.
+the tables, the calibrations and the preprocessing. Beside the pixels lies what the frozen layers made of them and, in a
+study of muscles, what is to be found there.
 Nobody but the account that filled it can look into that folder.
 """
 
@@ -26,6 +27,16 @@ from sarco_models.intensity import GreyTables
 from sarco_models.masks import read_mask
 from sarco_models.preprocess import PREPROCESSING_VERSION, model_input
 from sarco_models.schema import IMAGES_FILE, ImageRow
+from sarco_models.targets import (
+    Target,
+    Targets,
+    drawn_rows,
+    load_targets,
+    read_target,
+    row_words,
+    save_targets,
+    target_words,
+)
 
 CALIBRATION_FILE = "calibration.csv"
 Progress = Callable[[int, int], None]
@@ -43,6 +54,7 @@ class ImageCache:
         devices: device of each image, as the scanner names itself.
         findings: what was left out, and why.
         tables: what the devices' grey levels become for whoever looks; None: they stay.
+        targets: what is to be found on each image; None in a study that finds no muscles.
     """
 
     folder: Path
@@ -51,6 +63,22 @@ class ImageCache:
     devices: tuple[str, ...]
     findings: tuple[Finding, ...]
     tables: GreyTables | None = None
+    targets: Targets | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Taken:
+    """What an image has become.
+
+    Attributes:
+        pixels: (size, size) what the network sees.
+        device: as the scanner names itself.
+        target: what it is to find there; None in a study that finds no muscles.
+    """
+
+    pixels: NDArray[np.uint8]
+    device: str
+    target: Target | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,11 +115,11 @@ class Seen:
     """What a check has read already, so that no file is read again to put its pixels into the cache.
 
     Attributes:
-        view: what :func:`sarco_models.preprocess.model_input` made of a row's image, and its device; raises DataError.
+        take: what a row's image has become; raises DataError.
         digests: blake2b of the bytes of image files, by their path in images.csv.
     """
 
-    view: Callable[[ImageRow], tuple[NDArray[np.uint8], str]]
+    take: Callable[[ImageRow], Taken]
     digests: Mapping[str, bytes]
 
 
@@ -110,21 +138,27 @@ def open_images(  # noqa: PLR0913 - what the pixels depend on, and where they go
     calibrations = read_calibrations(calibration_file) if calibration_file.exists() else {}
     key = _content_key(folder, study, rows, calibrations, templates, seen.digests if seen else {})
     place = cache / key
+    used, without_mask = drawn_rows(rows, study)
     if (place / "index.json").exists():
         _close(place)
     else:
 
-        def read(row: ImageRow) -> tuple[NDArray[np.uint8], str]:
+        def take(row: ImageRow) -> Taken:
             return _read_one(folder, study, row, calibrations.get(row.image), templates)
 
-        _fill_cache(place, rows, seen.view if seen else read, study.image.size, progress)
+        _fill_cache(place, {k: rows[k] for k in used}, seen.take if seen else take, study, progress)
     index = json.loads((place / "index.json").read_text(encoding="utf-8"))
     return ImageCache(
         folder=place,
         pixels=np.load(place / "pixels.npy", mmap_mode="r"),
         rows=tuple(index["rows"]),
         devices=tuple(index["devices"]),
-        findings=tuple(_left_out(Finding(**f), rows[position]) for position, f in index["findings"]),
+        findings=(
+            *without_mask,
+            *(_left_out(Finding(**f), rows[position]) for position, f in index["findings"]),
+            *(replace(Finding(**f), row=rows[position].row) for position, f in index.get("said", ())),
+        ),
+        targets=load_targets(place) if study.segments else None,
     )
 
 
@@ -139,9 +173,10 @@ def _content_key(  # noqa: PLR0913, PLR0917 - what the pixels depend on
     """Digest of everything the cached pixels depend on: files, rows, calibrations, templates, preprocessing."""
     digest = hashlib.blake2b(digest_size=16)
     digest.update(f"{PREPROCESSING_VERSION}|{study.image.model_dump_json()}|{templates}".encode())
+    digest.update(target_words(study).encode())
     for row in rows:
         said = (row.image, row.participant_id, row.mask, row.mask_label, row.frame, calibrations.get(row.image))
-        digest.update(f"|{said}".encode())
+        digest.update(f"|{said}{row_words(row, study)}".encode())
         for name in (row.image, row.mask):
             path = folder / name
             digest.update(known.get(name) or (_file_digest(path) if name and path.is_file() else b"absent"))
@@ -161,9 +196,9 @@ def _content_digest(path: Path, _size: int, _mtime_ns: int) -> bytes:
 
 def _fill_cache(
     place: Path,
-    rows: Sequence[ImageRow],
-    read: Callable[[ImageRow], tuple[NDArray[np.uint8], str]],
-    side: int,
+    rows: Mapping[int, ImageRow],
+    take: Callable[[ImageRow], Taken],
+    study: StudyConfig,
     progress: Progress | None,
 ) -> None:
     """Decode every image once into a folder that gets its name only when it is complete."""
@@ -172,26 +207,26 @@ def _fill_cache(
     partial = place.with_name(f"{place.name}.{os.getpid()}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(mode=0o700)
-    kept: list[int] = []
-    devices: list[str] = []
+    kept: dict[int, Taken] = {}
     findings: list[tuple[int, Finding]] = []
-    pixels: list[NDArray[np.uint8]] = []
-    for position, row in enumerate(rows):
+    for done, (position, row) in enumerate(rows.items(), start=1):
         try:
-            image, device = read(row)
+            kept[position] = take(row)
         except DataError as error:
             findings += [(position, f) for f in error.findings]
-        else:
-            kept.append(position)
-            devices.append(device)
-            pixels.append(image)
         if progress:
-            progress(position + 1, len(rows))
+            progress(done, len(rows))
     with (partial / "pixels.npy").open("wb") as file:
-        np.save(file, np.array(pixels, dtype=np.uint8).reshape(-1, side, side))
+        side = study.image.size
+        np.save(file, np.array([t.pixels for t in kept.values()], dtype=np.uint8).reshape(-1, side, side))
         file.flush()
         os.fsync(file.fileno())
-    index = {"rows": kept, "devices": devices, "findings": [(position, asdict(f)) for position, f in findings]}
+    devices = [t.device for t in kept.values()]
+    index: dict[str, Any] = {"rows": list(kept), "devices": devices, "findings": _plain(findings)}
+    if study.segments:
+        targets = {position: t.target for position, t in kept.items() if t.target}
+        save_targets(partial, list(targets.values()), study)
+        index["said"] = _plain([(position, f) for position, t in targets.items() for f in t.findings])
     (partial / "index.json").write_text(json.dumps(index), encoding="utf-8")
     try:
         partial.rename(place)
@@ -200,6 +235,10 @@ def _fill_cache(
         if not (place / "index.json").exists():
             raise
         shutil.rmtree(partial)
+
+
+def _plain(findings: Iterable[tuple[int, Finding]]) -> list[tuple[int, dict[str, Any]]]:
+    return [(position, asdict(finding)) for position, finding in findings]
 
 
 def make_cache(cache: Path) -> None:
@@ -233,8 +272,11 @@ def _read_one(
     row: ImageRow,
     calibration: Calibration | None,
     templates: tuple[Template, ...],
-) -> tuple[NDArray[np.uint8], str]:
+) -> Taken:
     frame = read_image(folder / row.image, calibration, row.frame, templates=templates)
+    if study.segments:
+        pixels, target = read_target(folder, row, frame, study)
+        return Taken(pixels, frame.device, target)
     mask = None
     if study.image.roi == "mask":
         if not row.mask:
@@ -243,7 +285,7 @@ def _read_one(
                 [Finding("error", "mask", IMAGES_FILE, "no mask", "a mask of the muscle", remedy, field="mask")]
             )
         mask = read_mask(folder / row.mask, frame, label=row.mask_label or None)
-    return model_input(frame, mask, study.image, row.image), frame.device
+    return Taken(model_input(frame, mask, study.image, row.image), frame.device)
 
 
 def kept_part(cache: ImageCache, key: str, images: NDArray[np.int64], compute: Compute) -> NDArray[np.float16]:

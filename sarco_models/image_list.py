@@ -1,7 +1,7 @@
 """images.csv: one row per image, read so that no path leaves the site's folder and no image counts twice.
 
 Columns ``image`` and ``participant_id`` are needed; ``mask``, ``mask_label``, ``frame`` (of a cine), ``muscle``,
-``side`` and ``exam_date`` may be there. No finding holds a path, an identifier or a text of a cell.
+``side``, ``exam_date`` and ``annotated`` may be there. No finding holds a path, an identifier or a text of a cell.
 """
 
 import datetime
@@ -19,6 +19,10 @@ from sarco_models.sheets import Sheet, find_table, read_sheet
 PARTICIPANTS_FILE = "participants.csv"
 IMAGES_FILE = "images.csv"
 IMAGE_COLUMNS = ("image", "participant_id", "muscle", "side", "mask", "exam_date", "frame", "mask_label")
+ANNOTATED = "annotated"
+"""Column of a study of muscles: those that were looked for on the image, separated by semicolons."""
+
+_KNOWN = (*IMAGE_COLUMNS, ANNOTATED)
 _REQUIRED = IMAGE_COLUMNS[:2]
 _MOST_FRAMES = 100_000
 _ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
@@ -40,6 +44,7 @@ class ImageRow:
         side: "left", "right" or "".
         exam_date: ISO 8601, or "".
         mask_label: which label of the mask is the muscle; "" where it has only one.
+        annotated: muscles that were looked for on the image, as the site wrote them; empty = not said.
     """
 
     row: int
@@ -51,6 +56,7 @@ class ImageRow:
     side: str = ""
     exam_date: str = ""
     mask_label: str = ""
+    annotated: tuple[str, ...] = ()
 
 
 def read_images(path: Path, participant_ids: Sequence[str]) -> tuple[tuple[ImageRow, ...], tuple[Finding, ...]]:
@@ -101,7 +107,7 @@ def _of_header(sheet: Sheet) -> list[Finding]:
             field=f"column {sheet.letter_of(name)}",
         )
         for name in sheet.header
-        if name not in IMAGE_COLUMNS
+        if name not in _KNOWN
     ]  # fmt: skip
     if any("\\" in cells.get(c, "") for _, cells in sheet.rows for c in ("image", "mask")):
         seen, remedy = "backslashes in paths, read as slashes", "nothing needs to be done"
@@ -131,6 +137,7 @@ class _Reading:
             side=self._side(),
             exam_date=self._date(day_first),
             mask_label=self._text("mask_label"),
+            annotated=tuple(word for text in self._text(ANNOTATED).split(";") if (word := text.strip())),
         )
 
     def is_new(self, row: ImageRow, seen: dict[str, dict[int | None, ImageRow]]) -> bool:

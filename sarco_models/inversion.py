@@ -163,7 +163,7 @@ def table_rows(model: Model, observed: Mapping[str, Tensor]) -> dict[str, Tensor
     unit (known since Phong et al. 2018). A branch that took no part has no such gradient and is not returned.
     """
     rows = {}
-    for name, branch in model.net.branches.items():
+    for name, branch in model.fusion.branches.items():
         if not isinstance(branch, TableBranch):
             continue
         weight = observed[f"branches.{name}.layers.0.weight"].detach()
@@ -274,7 +274,7 @@ def _unit(tensors: list[Tensor]) -> list[Tensor]:
 
 def _still(model: Model) -> FusionNet:
     """A copy of the net that does the same every time: nothing dropped, nobody hidden."""
-    net = deepcopy(model.net).train()
+    net = deepcopy(model.fusion).train()
     net.modality_dropout = 0.0
     for module in list(net.modules()):
         if isinstance(module, nn.Dropout):

@@ -80,7 +80,7 @@ def _inside(shape: dict[str, Any], size: tuple[int, int]) -> NDArray[np.bool_]:
     if kind == "rectangle":
         (x0, y0), (x1, y1) = points.min(axis=0), points.max(axis=0)
         points = np.array([(x0, y0), (x1, y0), (x1, y1), (x0, y1)])
-    return _inside_polygon(points, size)
+    return inside_polygon(points, size)
 
 
 def _inside_circle(centre: NDArray[np.float64], edge: NDArray[np.float64], size: tuple[int, int]) -> NDArray[np.bool_]:
@@ -91,7 +91,7 @@ def _inside_circle(centre: NDArray[np.float64], edge: NDArray[np.float64], size:
     return mask
 
 
-def _inside_polygon(points: NDArray[np.float64], size: tuple[int, int]) -> NDArray[np.bool_]:
+def inside_polygon(points: NDArray[np.float64], size: tuple[int, int]) -> NDArray[np.bool_]:
     """Even-odd rule at pixel centres.
 
     LabelMe's origin is the top left corner of the first pixel, so pixel (row, column) has its centre at

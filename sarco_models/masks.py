@@ -21,6 +21,7 @@ from PIL import Image
 from sarco_models.errors import Finding, MaskError
 from sarco_models.images import MAX_PIXELS, Frame
 from sarco_models.labelme import mask_refusal, read_outlines
+from sarco_models.outline_faults import outline_faults
 from sarco_models.volume_headers import itk_reader
 
 Read = TypeVar("Read")
@@ -42,10 +43,12 @@ class _Drawing:
     Attributes:
         labels: for each label, by the name its tool shows, what draws its (rows, columns) mask.
         mm_per_pixel: (row, column); None when the format has none or holds the default of 1.
+        outlines: the file holds LabelMe's outlines.
     """
 
     labels: dict[str, Callable[[], NDArray[np.bool_]]]
     mm_per_pixel: tuple[float, float] | None = None
+    outlines: bool = False
 
 
 def read_mask(path: Path, frame: Frame, *, label: str | int | None = None) -> NDArray[np.bool_]:
@@ -64,6 +67,40 @@ def read_mask(path: Path, frame: Frame, *, label: str | int | None = None) -> ND
         drawing = _read_drawing(path)
         _check_spacing(drawing, frame)
         return _laid_on(_chosen(drawing, label), frame)
+
+    return _reading(path, read)
+
+
+@dataclass(frozen=True, eq=False)
+class LabelFile:
+    """All labels of one mask file, which was read once; each is drawn when it is asked for."""
+
+    _path: Path
+    _frame: Frame
+    _drawing: _Drawing
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Labels that are drawn, by the names that their tool shows."""
+        return tuple(self._drawing.labels)
+
+    def mask(self, name: str) -> NDArray[np.bool_]:
+        """(height, width) of the frame; empty where the label has no pixel there. Raises MaskError: see read_mask."""
+        return _reading(self._path, lambda: _laid_on(self._drawing.labels[name](), self._frame, may_be_empty=True))
+
+    def faults(self, wanted: Callable[[str], bool]) -> list[Finding]:
+        """Wanted outlines that bound no clear area; see :func:`sarco_models.outline_faults.outline_faults`."""
+        found = _reading(self._path, lambda: outline_faults(self._path, wanted) if self._drawing.outlines else [])
+        return [replace(finding, file=self._path.name) for finding in found]
+
+
+def open_labels(path: Path, frame: Frame) -> LabelFile:
+    """All labels of a mask file, for a frame. Raises MaskError as :func:`read_mask` does."""
+
+    def read() -> LabelFile:
+        drawing = _read_drawing(path)
+        _check_spacing(drawing, frame)
+        return LabelFile(path, frame, drawing)
 
     return _reading(path, read)
 
@@ -103,7 +140,7 @@ def _read_drawing(path: Path) -> _Drawing:
         outlines = read_outlines(path)
         if len(outlines) > MAX_LABELS:
             raise _picture(f"{len(outlines)} labels")
-        return _Drawing(outlines)
+        return _Drawing(outlines, outlines=True)
     return _read_volume(path)
 
 
@@ -128,14 +165,15 @@ def _chosen(drawing: _Drawing, label: str | int | None) -> NDArray[np.bool_]:
     return drawing.labels[wanted]()
 
 
-def _laid_on(mask: NDArray[np.bool_], frame: Frame) -> NDArray[np.bool_]:
+def _laid_on(mask: NDArray[np.bool_], frame: Frame, *, may_be_empty: bool = False) -> NDArray[np.bool_]:
     """A mask of the region as it is, a mask of the stored frame cut to the region."""
-    if mask.shape == frame.pixels.shape:
-        return _not_empty(mask)
-    if mask.shape != frame.stored_shape:
+    if mask.shape not in (frame.pixels.shape, frame.stored_shape):
         raise _misfit(mask.shape, frame)
+    mask = mask if may_be_empty else _not_empty(mask)
+    if mask.shape == frame.pixels.shape:
+        return mask
     (top, left), (height, width) = frame.origin, frame.pixels.shape
-    inside = _not_empty(mask)[top : top + height, left : left + width]
+    inside = mask[top : top + height, left : left + width]
     total, kept = int(mask.sum()), int(inside.sum())
     if total - kept > OUTSIDE_TOLERANCE * total:
         expected = f"at most {OUTSIDE_TOLERANCE:.0%} outside the tissue region"

@@ -9,6 +9,7 @@ The coordinator asks, the site answers; nothing else ever moves:
     Train      -> Updated     wire encodings: the same, and what training has changed goes up in fewer bytes
     Evaluate   -> Evaluated   metrics and merged score histogram of the final model, for the threshold
     Assess     -> Assessed    AUC, calls at the frozen threshold and merged histogram of the test participants
+    Measure    -> Measured    the same in a study that segments: Dice, distances and sizes of each muscle, in sums
     Probe      -> Probed      how well the released model betrays who was trained on: two numbers
     Keys       -> Keyed       secure aggregation: a key for one attempt at one round, signed by the site
     Train      -> Masked      secure aggregation: the update under masks that cancel in the sum over all sites
@@ -26,12 +27,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
-import numpy as np
-from numpy.typing import NDArray
-
 from sarco_models.encoding import EncodedUpdate, lengthen
 from sarco_models.errors import ProtocolError
 from sarco_models.histograms import MergedHistogram
+from sarco_models.masked_messages import Keyed as Keyed
+from sarco_models.masked_messages import Keys as Keys
+from sarco_models.masked_messages import Masked as Masked
+from sarco_models.masked_messages import MaskedVector as MaskedVector
+from sarco_models.masked_messages import Masking as Masking
+from sarco_models.masked_messages import Reveal as Reveal
+from sarco_models.masked_messages import Revealed as Revealed
 from sarco_models.parameters import Parameters
 from sarco_models.site_evaluation import SiteEvaluation
 from sarco_models.summaries import Moments
@@ -103,21 +108,6 @@ class Ready:
 
     site: str
     setup: str
-
-
-@dataclass(frozen=True)
-class Masking:
-    """How one attempt at a round is masked.
-
-    Attributes:
-        attempt: from 1; another set of sites, or keys made anew, is another attempt.
-        total: training participants of all the sites named in ``keys``.
-        keys: JSON, ``[[site, public key, signature], ...]`` in the order of the names, as the sites sent them.
-    """
-
-    attempt: int
-    total: int
-    keys: str
 
 
 @dataclass(frozen=True, eq=False)
@@ -234,6 +224,29 @@ class Assessed:
 
 
 @dataclass(frozen=True, eq=False)
+class Measure:
+    """Ask how well the released model finds the muscles of the site's test participants."""
+
+    study: str
+    setup: str
+    round: int
+    parameters: Parameters
+
+
+@dataclass(frozen=True, eq=False)
+class Measured:
+    """What became of the test participants' muscles, see :func:`sarco_models.segmentation_scores.told`.
+
+    ``metrics`` are ``MUSCLE.MEASURE.n``, ``.mean`` and ``.sd`` over participants; a muscle that fewer participants show
+    than the site's smallest count is absent.
+    """
+
+    site: str
+    participants: int
+    metrics: Mapping[str, float]
+
+
+@dataclass(frozen=True, eq=False)
 class Probe:
     """Ask how well the released model tells training participants from people it has never seen."""
 
@@ -263,67 +276,6 @@ class Probed:
 
 
 @dataclass(frozen=True)
-class Keys:
-    """Ask for a key of secure aggregation, for one attempt at one round."""
-
-    study: str
-    setup: str
-    round: int
-    attempt: int
-
-
-@dataclass(frozen=True)
-class Keyed:
-    """A site's X25519 public key for this attempt, signed by the key that the site was enrolled with; both hex."""
-
-    site: str
-    round: int
-    attempt: int
-    public: str
-    signature: str
-
-
-@dataclass(frozen=True, eq=False)
-class MaskedVector:
-    """(numbers,) integers modulo 2**32 (uint32): a site's weighted update under its masks."""
-
-    vector: NDArray[np.uint32]
-
-
-@dataclass(frozen=True, eq=False)
-class Masked:
-    """A round's work under masks, and the metrics of the parameters that came down."""
-
-    site: str
-    round: int
-    attempt: int
-    participants: int
-    update: MaskedVector
-    metrics: Mapping[str, float]
-    study: str | None = None
-
-
-@dataclass(frozen=True)
-class Reveal:
-    """Ask for the seed of the site's own mask, once every site of the attempt has sent its masked update."""
-
-    study: str
-    setup: str
-    round: int
-    attempt: int
-
-
-@dataclass(frozen=True)
-class Revealed:
-    """The seed of the site's own mask of this attempt (hex); it is given for one attempt of a round only."""
-
-    site: str
-    round: int
-    attempt: int
-    seed: str
-
-
-@dataclass(frozen=True)
 class Refused:
     """No answer, and why."""
 
@@ -336,8 +288,21 @@ class Refused:
             raise ProtocolError("a refusal is a code of a closed set, never a text")
 
 
-Request = Describe | Setup | Train | TrainOn | Evaluate | Assess | Probe | Keys | Reveal
-Reply = Described | Ready | Trained | Updated | Masked | Evaluated | Assessed | Probed | Keyed | Revealed | Refused
+Request = Describe | Setup | Train | TrainOn | Evaluate | Assess | Measure | Probe | Keys | Reveal
+Reply = (
+    Described
+    | Ready
+    | Trained
+    | Updated
+    | Masked
+    | Evaluated
+    | Assessed
+    | Measured
+    | Probed
+    | Keyed
+    | Revealed
+    | Refused
+)
 
 
 def task_of(request: Request) -> str:

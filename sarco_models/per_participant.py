@@ -17,9 +17,9 @@ from torch.func import functional_call
 from torch.nn.functional import binary_cross_entropy_with_logits
 
 from sarco_models.config import IMAGE
-from sarco_models.fusion import FusionNet, Inputs, TableBranch
+from sarco_models.fusion import FusionNet, TableBranch
 from sarco_models.reader import Batch
-from sarco_models.training import Loss, participant_loss
+from sarco_models.training import AnyBatch, Loss, participant_loss
 
 _LINEAR = (nn.Linear, nn.GELU, nn.Dropout, nn.Identity)
 _AROUND_THEM = (FusionNet, TableBranch, nn.Sequential, nn.ModuleDict, nn.ParameterDict)
@@ -43,12 +43,18 @@ def trained_parameters(net: nn.Module) -> list[nn.Parameter]:
     return [p for p in net.parameters() if p.requires_grad]
 
 
-def gradients_of(net: FusionNet, loss: Loss) -> Callable[[Batch], Iterator[Gradients]]:
+def gradients_of(net: nn.Module, loss: Loss) -> Callable[[AnyBatch], Iterator[Gradients]]:
     """How to every participant's gradient: all at once where only linear layers train, else one after another."""
     parameters = trained_parameters(net)
-    if loss is participant_loss and only_linear(net):
-        return lambda batch: all_at_once(net, batch)
-    return lambda batch: one_by_one(parameters, (loss(net, bag) for bag in bags(batch)))
+    if loss is participant_loss and isinstance(net, FusionNet) and only_linear(net):
+        return lambda batch: all_at_once(net, _rows(batch))
+    return lambda batch: one_by_one(parameters, (loss(net, bag) for bag in batch.bags()))
+
+
+def _rows(batch: AnyBatch) -> Batch:
+    if not isinstance(batch, Batch):
+        raise TypeError("muscles are found by no network of linear layers alone")
+    return batch
 
 
 def only_linear(net: nn.Module) -> bool:
@@ -78,20 +84,6 @@ class Single:
         weight = float(weights[0])
         if weight:  # not in place: autograd may give two parameters one and the same tensor
             torch._foreach_add_(list(sums), self.tensors, alpha=weight)
-
-
-def bags(batch: Batch) -> Iterator[Batch]:
-    """The batch cut into batches of one participant each."""
-    start = 0
-    for person, count in enumerate(torch.bincount(batch.owner, minlength=len(batch.labels)).tolist()):
-        rows = slice(start, start + count)
-        inputs = Inputs(
-            None if batch.inputs.image is None else batch.inputs.image[rows],
-            {name: table[rows] for name, table in batch.inputs.tables.items()},
-            {name: present[rows] for name, present in batch.inputs.present.items()},
-        )
-        yield Batch(inputs, torch.zeros_like(batch.owner[rows]), batch.labels[person : person + 1])
-        start += count
 
 
 def one_by_one(parameters: Sequence[nn.Parameter], losses: Iterable[Tensor]) -> Iterator[Single]:

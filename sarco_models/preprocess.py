@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable
+from typing import Any
 
 import cv2
 import numpy as np
@@ -10,9 +11,11 @@ from numpy.typing import NDArray
 from sarco_models.config import AugmentationConfig, ImageConfig
 from sarco_models.errors import Finding, MissingSpacing
 from sarco_models.images import Frame
+from sarco_models.segmentation import OUTSIDE
 
 Pixels = NDArray[np.uint8]
 Augment = Callable[[Pixels, np.random.Generator], Pixels]
+JointAugment = Callable[[Pixels, Pixels, np.random.Generator], tuple[Pixels, Pixels]]
 
 PREPROCESSING_VERSION = 2
 """Raise it when the same frame would give other pixels, so that no stale cache is read."""
@@ -141,13 +144,58 @@ def _resized(pixels: Pixels, shape: tuple[int, int]) -> Pixels:
 def augmentation(cfg: AugmentationConfig) -> Augment:
     """The paper's random changes: flips, shift, scale, rotation, brightness and contrast (Chen et al. 2025, P4).
 
+    Beyond the paper, where a study asks for it: another grey map, another gain, another probe.
+
     Returns:
         A function of an image and a generator: the same state of the generator gives the same image.
     """
+    pipeline = _pipeline(cfg)
+
+    def augment(pixels: Pixels, rng: np.random.Generator) -> Pixels:
+        pipeline.set_random_seed(int(rng.integers(2**31)))
+        return another_device(np.asarray(pipeline(image=pixels)["image"], dtype=np.uint8), cfg, rng)
+
+    return augment
+
+
+def joint_augmentation(cfg: AugmentationConfig) -> JointAugment:
+    """:func:`augmentation` of an image and its map of classes together.
+
+    Returns:
+        A function of an image, its classes and a generator. Classes move with their pixels, nearest and never mixed;
+        what is shifted in from beyond the image is OUTSIDE.
+    """
+    pipeline = _pipeline(cfg)
+
+    def augment(pixels: Pixels, classes: Pixels, rng: np.random.Generator) -> tuple[Pixels, Pixels]:
+        pipeline.set_random_seed(int(rng.integers(2**31)))
+        changed = pipeline(image=pixels, mask=classes)
+        shown = another_device(np.asarray(changed["image"], dtype=np.uint8), cfg, rng)
+        return shown, np.asarray(changed["mask"], dtype=np.uint8)
+
+    return augment
+
+
+def another_device(pixels: Pixels, cfg: AugmentationConfig, rng: np.random.Generator) -> Pixels:
+    """The image as another scanner might show it: its grey map, its gain, the size of its speckle.
+
+    Where a study asks for nothing of it, the generator is left as it is.
+    """
+    if cfg.gamma or cfg.gain:
+        power, factor = (np.exp(rng.uniform(-1, 1) * np.log1p(limit)) for limit in (cfg.gamma, cfg.gain))
+        levels = 255 * (np.arange(256) / 255) ** power * factor
+        pixels = np.rint(levels).clip(0, 255).astype(np.uint8)[pixels]
+    sigma = rng.uniform(0, cfg.blur_pixels) if cfg.blur_pixels else 0.0
+    if sigma > 0.1:  # less is no change of a pixel
+        pixels = np.asarray(cv2.GaussianBlur(pixels, (0, 0), sigma), dtype=np.uint8)
+    return pixels
+
+
+def _pipeline(cfg: AugmentationConfig) -> Any:
     os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # the library asks the internet for its newest version
     import albumentations as A  # two seconds with the torch it brings: workers that only look at images do without
 
-    pipeline = A.Compose(
+    return A.Compose(
         [
             A.HorizontalFlip(p=cfg.horizontal_flip),
             A.VerticalFlip(p=cfg.vertical_flip),
@@ -156,6 +204,7 @@ def augmentation(cfg: AugmentationConfig) -> Augment:
                 scale=(1 - cfg.scale, 1 + cfg.scale),
                 keep_ratio=True,  # thickness against width is what the eye goes by
                 rotate=(-cfg.rotate_degrees, cfg.rotate_degrees),
+                fill_mask=OUTSIDE,
                 p=float(cfg.shift > 0 or cfg.scale > 0 or cfg.rotate_degrees > 0),
             ),
             A.RandomBrightnessContrast(
@@ -165,9 +214,3 @@ def augmentation(cfg: AugmentationConfig) -> Augment:
             ),
         ]
     )
-
-    def augment(pixels: Pixels, rng: np.random.Generator) -> Pixels:
-        pipeline.set_random_seed(int(rng.integers(2**31)))
-        return np.asarray(pipeline(image=pixels)["image"], dtype=np.uint8)
-
-    return augment

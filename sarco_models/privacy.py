@@ -35,9 +35,8 @@ from sarco_models.devices import device_of
 from sarco_models.errors import ConfigError
 from sarco_models.fusion import Model
 from sarco_models.per_participant import gradients_of, trained_parameters
-from sarco_models.reader import Batch, Reader
 from sarco_models.secret import Secret
-from sarco_models.training import Training
+from sarco_models.training import AnyBatch, AnyReader, Training
 
 Privatize = Callable[[Training], Training]
 """Turns the training of a round into its private form."""
@@ -49,7 +48,7 @@ def no_privacy(training: Training) -> Training:
 
 
 def dp_sgd(
-    study: StudyConfig, reader: Reader, people: TrainingPeople, secret: Secret, clip: ClipState | None = None
+    study: StudyConfig, reader: AnyReader, people: TrainingPeople, secret: Secret, clip: ClipState | None = None
 ) -> Privatize:
     """Training of a study with ``[privacy]``: its noise follows from epsilon and from the whole study.
 
@@ -69,7 +68,7 @@ def dp_sgd(
 
 def noised(  # noqa: PLR0913 - the noise is the plan's, but for tests
     study: StudyConfig,
-    reader: Reader,
+    reader: AnyReader,
     people: TrainingPeople,
     secret: Secret,
     *,
@@ -77,8 +76,11 @@ def noised(  # noqa: PLR0913 - the noise is the plan's, but for tests
     clip: ClipState | None = None,
 ) -> Privatize:
     """:func:`dp_sgd` with noise that another has calibrated: its standard deviation is this times the clipping norm."""
-    privacy = _checked(study, reader.model, people)
-    draws, noise = secret.numpy(), secret.torch(reader.model.device)
+    model = reader.model
+    if model is None:
+        raise TypeError("a reader without its model: nothing can be said of what would train")
+    privacy = _checked(study, model, people)
+    draws, noise = secret.numpy(), secret.torch(model.device)
 
     def privatize(training: Training) -> Training:
         _check_optimizer(training)
@@ -108,8 +110,8 @@ def clip_after(training: Training) -> ClipState:
 
 
 def poisson(
-    reader: Reader, people: TrainingPeople, privacy: PrivacyConfig, rng: np.random.Generator
-) -> Iterator[Batch]:
+    reader: AnyReader, people: TrainingPeople, privacy: PrivacyConfig, rng: np.random.Generator
+) -> Iterator[AnyBatch]:
     """One batch for each step of the round; everybody is in it with the study's sample rate, or nobody is."""
     draw = reader.drawn(people, rng, privacy.augmentations)
     for _ in range(reader.study.training.local_steps):
@@ -121,11 +123,11 @@ def thrown(people: int, rate: float, rng: np.random.Generator) -> NDArray[np.int
     return np.flatnonzero(rng.random(people) < rate)
 
 
-def _private_step(of: Training, secret: Secret) -> Callable[[Training, Batch], float]:
+def _private_step(of: Training, secret: Secret) -> Callable[[Training, AnyBatch], float]:
     """One step with privacy; the loss is of private data without noise, so that it is nan."""
     net, parameters, gradients = of.net, trained_parameters(of.net), gradients_of(of.net, of.loss)
 
-    def step(training: Training, batch: Batch) -> float:
+    def step(training: Training, batch: AnyBatch) -> float:
         optimizer = training.optimizer
         if not isinstance(optimizer, ParticipantOptimizer) or (training.net, training.loss) != (net, of.loss):
             raise TypeError("a private training was changed: make it private last")

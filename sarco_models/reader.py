@@ -39,6 +39,19 @@ class Batch:
     owner: Tensor
     labels: Tensor
 
+    def bags(self) -> Iterator["Batch"]:
+        """The batch cut into batches of one participant each."""
+        start = 0
+        for person, count in enumerate(torch.bincount(self.owner, minlength=len(self.labels)).tolist()):
+            rows = slice(start, start + count)
+            inputs = Inputs(
+                None if self.inputs.image is None else self.inputs.image[rows],
+                {name: table[rows] for name, table in self.inputs.tables.items()},
+                {name: present[rows] for name, present in self.inputs.present.items()},
+            )
+            yield Batch(inputs, torch.zeros_like(self.owner[rows]), self.labels[person : person + 1])
+            start += count
+
 
 @dataclass(frozen=True)
 class Reader:

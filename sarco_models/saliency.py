@@ -52,7 +52,7 @@ class ImagePath:
         """
         if model.frozen is None:
             raise ConfigError("the study reads no image: there is nothing to show a map of")
-        branch: Any = model.net.eval().branches[IMAGE]
+        branch: Any = model.fusion.eval().branches[IMAGE]
         layers: list[nn.Module] = [*model.frozen.eval().children(), *branch.children()]
         self._device = model.device
         shapes = _shapes(layers, torch.zeros(1, 1, size, size, device=model.device))
@@ -64,8 +64,8 @@ class ImagePath:
         cut = places[-1]
         self._before = nn.Sequential(*layers[: cut + 1])
         # As many channels as features are pooled: only the last map tells its channels from its rows for sure.
-        self._channels_last = shapes[maps[-1]][1] != model.net.absent[IMAGE].numel()
-        self._after = _AfterGrid(layers[cut + 1 :], model.net, channels_last=self._channels_last)
+        self._channels_last = shapes[maps[-1]][1] != model.fusion.absent[IMAGE].numel()
+        self._after = _AfterGrid(layers[cut + 1 :], model.fusion, channels_last=self._channels_last)
 
     def logits(self, pixels: Pixels) -> Scores:
         """(images, size, size) grey values -> (images,) logit of each image alone."""
@@ -156,10 +156,10 @@ def forgetting(model: Model, generator: torch.Generator) -> Iterator[tuple[int, 
         number of layers destroyed so far, and the model; the same object each time, so use it before going on.
     """
     model = copy.deepcopy(model)
-    branch: Any = model.net.branches[IMAGE]
+    branch: Any = model.fusion.branches[IMAGE]
     frozen = [] if model.frozen is None else [*model.frozen.children()]
     layers = (
-        [p for p in layer.parameters() if p.dim() > 1] for layer in (*frozen, *branch.children(), model.net.output)
+        [p for p in layer.parameters() if p.dim() > 1] for layer in (*frozen, *branch.children(), model.fusion.output)
     )
     weights = [matrices for matrices in layers if matrices]
     for destroyed, matrices in enumerate(reversed(weights), start=1):

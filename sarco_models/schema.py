@@ -9,7 +9,7 @@ become values of a model (SCIENCE 1.6, I18). No finding holds an identifier or a
 import difflib
 import math
 from collections.abc import Container, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -65,7 +65,8 @@ class ParticipantTable:
     Attributes:
         ids: participant identifiers; they never leave the site.
         rows: line of each participant, as a spreadsheet counts.
-        labels: (participants,) 1 = positive, 0 = negative, -1 = faulty (of :func:`examine_participants` only).
+        labels: (participants,) 1 = positive, 0 = negative, -1 = faulty (of :func:`examine_participants` only); all 0 in
+            a study that finds muscles.
         values: (participants, columns) in the study's units, NaN where missing; see :func:`design_columns`.
         findings: all of them of :func:`examine_participants`; :func:`read_participants` raises the errors.
         sheet: the file as it was found, the label's reference columns too.
@@ -107,8 +108,10 @@ def examine_participants(path: Path, study: StudyConfig) -> ParticipantTable:
     lines = tuple(k for k, _ in sheet.rows)
     ids = tuple(cells["participant_id"] for _, cells in sheet.rows)
     findings += _check_ids(sheet.name, ids, lines)
-    labels, faults = _read_labels(sheet, study.label.column, shifted)
-    findings += faults
+    labels = np.zeros(len(ids), dtype=np.int8)
+    if not study.segments:
+        labels, faults = _read_labels(sheet, study.label.column, shifted)
+        findings += faults
     blocks = [np.empty((len(ids), 0))]
     for feature in study.features:
         values, faults = _read_column(sheet, feature, shifted)
@@ -135,13 +138,14 @@ def people_without_images(participants: ParticipantTable, images: Iterable[Image
 def _check_header(sheet: Sheet, study: StudyConfig) -> list[Finding]:
     """The sheet's findings and absent, unknown and repeated columns; an absent feature is missing for everybody."""
     file, header, features = sheet.name, sheet.header, {f.name: f for f in study.features}
-    known = ("participant_id", study.label.column, *study.label.reference_columns, *features)
+    needed = ("participant_id", *(() if study.segments else (study.label.column,)))
+    known = (*needed, *study.label.reference_columns, *features)
     twice = {f"{c} (2)": c for c in known}
     places = {f"column {sheet.letter_of(h)}" for h in header if h in twice}
     findings = [f for f in sheet.findings if f.rule != "column" or f.field not in places]
     findings += [
         Finding("error", "column", file, "absent", f"a column {c}", "add the column", field=c)
-        for c in ("participant_id", study.label.column)
+        for c in needed
         if c not in header
     ]
     remedy = "remove one of them"
@@ -153,6 +157,8 @@ def _check_header(sheet: Sheet, study: StudyConfig) -> list[Finding]:
     absent = {name: feature for name, feature in features.items() if name not in header}
     for column in [h for h in header if h not in known and h not in twice]:
         feature, finding = _unknown_column(sheet, column, absent)
+        if study.segments and not feature:  # no network of muscles reads a table: there is nothing to be missed
+            finding = replace(finding, severity="note", remedy="no network reads it")
         findings.append(finding)
         absent.pop(feature, None)
     rest = ("absent", "a column of the study", "counts as missing for everybody")

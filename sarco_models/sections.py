@@ -104,6 +104,18 @@ class AugmentationConfig(Config):
     rotate_degrees: float = Field(default=10.0, ge=0, le=180)
     brightness: float = Field(default=0.2, ge=0, le=1)
     contrast: float = Field(default=0.2, ge=0, le=1)
+    gamma: float = later(
+        0.0, ge=0, le=0.9, description="Another grey map: grey levels to the power of 1/(1+g) to 1+g, at random."
+    )
+    gain: float = later(
+        0.0, ge=0, le=0.9, description="Another gain: grey levels times 1/(1+g) to 1+g, black stays black."
+    )
+    blur_pixels: float = later(
+        0.0,
+        ge=0,
+        le=5,
+        description="Another probe: speckle blurred by up to so many pixels (SD) of the network's input.",
+    )
     cached_views: int = Field(
         default=4,
         ge=1,

@@ -7,7 +7,7 @@ the training (``step``): the loop is the same with differential privacy (:mod:`s
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -18,24 +18,34 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 from sarco_models.cohort import People, TrainingPeople
 from sarco_models.config import IMAGE, TrainingConfig
 from sarco_models.devices import device_of, seeded
-from sarco_models.fusion import FusionNet
 from sarco_models.reader import Batch as Batch
 from sarco_models.reader import Reader as Reader
+from sarco_models.segmentation_reader import SegmentationBatch, SegmentationReader
 
-Loss = Callable[[FusionNet, Batch], Tensor]
-Penalty = Callable[[FusionNet], Tensor | float]
+AnyBatch = Batch | SegmentationBatch
+AnyReader = Reader | SegmentationReader
+Loss = Callable[[nn.Module, Any], Tensor]
+"""Of the network and a batch of its kind: the mean over participants."""
+
+Penalty = Callable[[nn.Module], Tensor | float]
 """What is added to the loss and depends on the parameters alone: privacy neither clips nor hides it."""
 
-Each = Callable[[Iterable[Batch]], Iterator[Batch]]
-"""Hands on batches as they are."""
+B = TypeVar("B")
 
 
-def no_penalty(_: FusionNet) -> float:
+class Each(Protocol):
+    """Hands on batches as they are."""
+
+    def __call__(self, batches: Iterable[B], /) -> Iterator[B]:
+        """The same, one after another."""
+
+
+def no_penalty(_: nn.Module) -> float:
     """The loss alone."""
     return 0.0
 
 
-def plain_step(training: "Training", batch: Batch) -> float:
+def plain_step(training: "Training", batch: AnyBatch) -> float:
     """One step of ordinary training; returns the loss."""
     training.optimizer.zero_grad(set_to_none=True)
     loss = training.loss(training.net, batch) + training.penalty(training.net)
@@ -58,13 +68,13 @@ class Training:
         step: what is done with one batch; it returns a loss that may be told, or nan.
     """
 
-    net: FusionNet
+    net: nn.Module
     optimizer: torch.optim.Optimizer
-    batches: Iterable[Batch]
+    batches: Iterable[AnyBatch]
     loss: Loss
     rates: Callable[[int], float]
     penalty: Penalty = no_penalty
-    step: Callable[["Training", Batch], float] = plain_step
+    step: Callable[["Training", AnyBatch], float] = plain_step
 
 
 def fit(training: Training, seed: int) -> list[float]:
@@ -85,7 +95,7 @@ def fit(training: Training, seed: int) -> list[float]:
     return losses
 
 
-def participant_loss(net: FusionNet, batch: Batch) -> Tensor:
+def participant_loss(net: nn.Module, batch: Batch) -> Tensor:
     """Binary cross-entropy; the mean over a participant's rows, then over participants."""
     rows = binary_cross_entropy_with_logits(net(batch.inputs), batch.labels[batch.owner], reduction="none")
     return _mean_per_participant(rows, batch.owner, len(batch.labels)).mean()
@@ -94,29 +104,29 @@ def participant_loss(net: FusionNet, batch: Batch) -> Tensor:
 def proximal(anchor: Mapping[str, Tensor], mu: float) -> Penalty:
     """mu/2 times the squared distance to the round's global model (FedProx: Li et al. 2020, equation 2)."""
 
-    def distance(net: FusionNet) -> Tensor:
+    def distance(net: nn.Module) -> Tensor:
         distances = [((p - anchor[name]) ** 2).sum() for name, p in net.named_parameters() if name in anchor]
         return 0.5 * mu * torch.stack(distances).sum()
 
     return distance
 
 
-def build_optimizer(net: FusionNet, cfg: TrainingConfig) -> torch.optim.Optimizer:
+def build_optimizer(net: nn.Module, cfg: TrainingConfig) -> torch.optim.Optimizer:
     """The study's optimizer; the image branch may have a learning rate of its own."""
     return sgd(net, cfg) if cfg.optimizer == "sgd" else adamw(net, cfg)
 
 
-def adamw(net: FusionNet, cfg: TrainingConfig) -> torch.optim.AdamW:
+def adamw(net: nn.Module, cfg: TrainingConfig) -> torch.optim.AdamW:
     """AdamW (Loshchilov and Hutter 2019)."""
     return torch.optim.AdamW(_groups(net, cfg), weight_decay=cfg.weight_decay)
 
 
-def sgd(net: FusionNet, cfg: TrainingConfig) -> torch.optim.SGD:
+def sgd(net: nn.Module, cfg: TrainingConfig) -> torch.optim.SGD:
     """Plain steps, with the study's momentum; it begins anew in every round."""
     return torch.optim.SGD(_groups(net, cfg), momentum=cfg.momentum, weight_decay=cfg.weight_decay)
 
 
-def _groups(net: FusionNet, cfg: TrainingConfig) -> list[dict[str, Any]]:
+def _groups(net: nn.Module, cfg: TrainingConfig) -> list[dict[str, Any]]:
     image = [p for n, p in net.named_parameters() if n.startswith(f"branches.{IMAGE}.") and p.requires_grad]
     rest = [p for n, p in net.named_parameters() if not n.startswith(f"branches.{IMAGE}.") and p.requires_grad]
     groups = [
@@ -143,7 +153,7 @@ def warmup_cosine(*, round_: int, rounds: int, warmup_rounds: int, steps: int) -
     return factor
 
 
-def predict(net: FusionNet, reader: Reader, people: People, *, each: Each = iter) -> NDArray[np.float64]:
+def predict(net: nn.Module, reader: Reader, people: People, *, each: Each = iter) -> NDArray[np.float64]:
     """(participants,) logit of each person: the mean over that person's images (SCIENCE 4.3).
 
     ``each`` hands on the batches, and may raise to give up.
@@ -173,7 +183,7 @@ def steps_per_epoch(people: TrainingPeople, cfg: TrainingConfig) -> int:
     return math.ceil(int(chosen) / cfg.batch_participants)
 
 
-def chained(epochs: Iterable[Iterable[Batch]]) -> Iterator[Batch]:
+def chained(epochs: Iterable[Iterable[B]]) -> Iterator[B]:
     """Batches of several epochs, one after another."""
     for epoch in epochs:
         yield from epoch

@@ -34,6 +34,8 @@ from sarco_models.messages import Keys as Keys
 from sarco_models.messages import Masked as Masked
 from sarco_models.messages import MaskedVector as MaskedVector
 from sarco_models.messages import Masking as Masking
+from sarco_models.messages import Measure as Measure
+from sarco_models.messages import Measured as Measured
 from sarco_models.messages import Probe as Probe
 from sarco_models.messages import Probed as Probed
 from sarco_models.messages import Ready as Ready
@@ -65,6 +67,7 @@ MESSAGE_TYPES: Mapping[type, str] = {
     TrainOn: "train",
     Evaluate: "evaluate",
     Assess: "evaluate.assess",
+    Measure: "evaluate.measure",
     Probe: "evaluate.probe",
     Keys: "query.keys",
     Reveal: "query.reveal",

@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-import contextlib
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import expit
+from torch import nn
 
+from sarco_models.aims import aim_of, diagnosing
 from sarco_models.calibration import correct_prior
 from sarco_models.cohort import HeldOut, People, everyone, open_cohort
-from sarco_models.errors import RunError, UndefinedMetric
+from sarco_models.errors import RunError
 from sarco_models.fusion import fixed_tensors
-from sarco_models.metrics import auc
 from sarco_models.parameters import Manifest, Parameters, local_tensors, trained_tensors
 from sarco_models.summaries import TableScaling
-from sarco_models.training import Reader, predict
+from sarco_models.training import AnyReader, predict
 from server.runs import Run
 
 
@@ -27,7 +27,7 @@ class Central:
 
     run: Run
     people: HeldOut
-    _reader: Reader | None = None
+    _reader: AnyReader | None = None
 
     @staticmethod
     def open(run: Run) -> Central | None:
@@ -40,23 +40,24 @@ class Central:
 
     def agree(self, scaling: TableScaling) -> None:
         """Take over what all sites agreed on."""
-        self._reader = Reader.of(self.run.model, scaling, self.run.study)
+        self._reader = aim_of(self.run.study).reader(self.run.model, scaling, self.run.study)
 
     def logits(self, parameters: Parameters) -> NDArray[np.float64]:
         """(participants,) logit of each person under these parameters."""
+        net, reader = self._with(parameters)
+        return predict(net, diagnosing(reader), self.people)
+
+    def _with(self, parameters: Parameters) -> tuple[nn.Module, AnyReader]:
         if self._reader is None:
             raise ValueError("agree() comes first: without the sites' sums a table cannot be scaled")
         net = self.run.model.net
         parameters.load_into(trained_tensors(net))
-        return predict(net, self._reader, self.people)
+        return net, self._reader
 
     def metrics(self, parameters: Parameters) -> dict[str, float]:
-        """Loss and AUC; the AUC is absent when the cohort has one class only."""
-        logits, labels = self.logits(parameters), self.people.labels == 1
-        found = {"loss": float(np.mean(np.logaddexp(0.0, np.where(labels, -logits, logits))))}
-        with contextlib.suppress(UndefinedMetric):
-            found["auc"] = auc(logits, labels)
-        return found
+        """What the study tells of people who are held out, see :mod:`sarco_models.aims`."""
+        net, reader = self._with(parameters)
+        return aim_of(self.run.study).told(net, reader, self.people)
 
 
 def released_probabilities(run: Run, people: People, norms: Path | None = None) -> NDArray[np.float64]:
@@ -70,14 +71,14 @@ def released_probabilities(run: Run, people: People, norms: Path | None = None) 
     Raises:
         RunError: the run has released no model.
     """
-    reader = released_reader(run, norms)
+    reader = diagnosing(released_reader(run, norms))
     logits = predict(reader.model.net, reader, people)
     if run.released and run.study.training.balance_classes:
         logits = correct_prior(logits, run.released["prevalence"])
     return np.asarray(expit(logits))
 
 
-def released_reader(run: Run, norms: Path | None = None) -> Reader:
+def released_reader(run: Run, norms: Path | None = None) -> AnyReader:
     """The run's released model, with the scaling of its tables.
 
     Args:
@@ -98,4 +99,4 @@ def released_reader(run: Run, norms: Path | None = None) -> Reader:
         run.frozen.load_into(fixed_tensors(run.model))
         if norms:
             Parameters.load(norms, Manifest.of(local)).load_into(local)
-    return Reader.of(run.model, scaling, run.study)
+    return aim_of(run.study).reader(run.model, scaling, run.study)

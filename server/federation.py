@@ -99,7 +99,9 @@ class Federation:
 
     @property
     def prevalence(self) -> float:
-        """Share of positives among all members' training participants."""
+        """Share of positives among all members' training participants; a half where nobody is positive or negative."""
+        if self.study.segments:
+            return 0.5
         return sum(m.training_positive for m in self.members.values()) / sum(m.training for m in self.members.values())
 
     def meet(self) -> tuple[dict[int, Described], dict[str, str]]:

@@ -4,9 +4,10 @@ from typing import Any
 
 from sarco_models.parameters import Parameters
 from sarco_models.summaries import TableScaling
-from sarco_models.wire import Assess, Assessed, Evaluate, Evaluated, Probe, Probed, Setup
+from sarco_models.wire import Assess, Assessed, Evaluate, Evaluated, Measure, Measured, Probe, Probed, Setup
 from server.federation import Federation
 from server.leakage import write_leakage
+from server.measured import measured_fault
 from server.probing import probe_fault
 from server.replies import assessment_fault, evaluation_fault
 from server.threshold import frozen_threshold
@@ -53,6 +54,9 @@ def _evaluated(federation: Federation, request: Evaluate) -> tuple[dict[str, Eva
 def assess(federation: Federation, setup_digest: str) -> None:
     """Let every site assess the released model on its test participants; who does not costs the run nothing."""
     run, released = federation.run, federation.run.released or {}
+    if run.study.segments:
+        _measure(federation, setup_digest)
+        return
     if released["threshold"] is None:
         run.assess({}, {"failures": {"every site": "there is no threshold to assess at"}, **federation.taken()})
         return
@@ -66,6 +70,20 @@ def assess(federation: Federation, setup_digest: str) -> None:
     )
     good = {site: reply.evaluation for site, reply in replies.items()}
     run.assess(good, {"failures": failures, **federation.taken()})
+
+
+def _measure(federation: Federation, setup_digest: str) -> None:
+    """Let every site measure what the released model finds on its test participants."""
+    run = federation.run
+    request = Measure(run.study.digest, setup_digest, run.study.federation.rounds, run.final)
+    federation.live.phase("assess", round_=run.study.federation.rounds, seconds=run.study.federation.round_deadline_s)
+    replies, failures = federation.ask(
+        dict.fromkeys(federation.members, request),
+        Measured,
+        lambda reply, member: measured_fault(reply, member, run.study),
+    )
+    run.measure({site: {"participants": r.participants, **r.metrics} for site, r in replies.items()})
+    run.assess({}, {"failures": failures, **federation.taken()})
 
 
 def probe(federation: Federation, setup_digest: str) -> None:

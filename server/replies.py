@@ -17,7 +17,7 @@ from sarco_models.summaries import Moments
 from sarco_models.wire import Assess, Assessed, Described, Evaluated, Train, Trained
 from server.members import Member
 
-METRICS = ("train_loss", "loss", "auc")
+METRICS = ("train_loss", "loss", "auc", "dice")
 """All that a reply to train may measure; a hospital's policy may keep some of them."""
 
 _BLOCK = 1 << 18
@@ -31,7 +31,9 @@ def description_fault(described: Described, study: StudyConfig, names: Sequence[
         return f"label rule {described.label_rule}; the study asks for {study.label.rule}"
     if names.count(described.site) > 1:
         return "another node has the same name"
-    if not 0 < described.training_positive < described.training <= described.participants:
+    positive, training = described.training_positive, described.training
+    fits = study.segments or 0 < positive < training
+    if not (fits and 0 < training <= described.participants):
         return "its counts of participants contradict each other"
     if any(len(getattr(described.moments, f.name)) != columns for f in dataclasses.fields(Moments)):
         return f"its sums are not of the study's {columns} columns"

@@ -51,6 +51,8 @@ def frozen_threshold(replies: Sequence[Evaluated], study: StudyConfig, prevalenc
 
 
 def _nobody_shows(study: StudyConfig) -> str:
+    if study.segments:
+        return "the study finds muscles: nobody is positive or negative"
     if study.privacy is not None and study.privacy.statistics == "withheld":
         return "the study withholds histograms (privacy.statistics)"
     return (

@@ -1,10 +1,10 @@
-"""What lies under the probe: from a participant's muscle to the curves of one transverse view, without any acoustics.
+"""What lies under the probe: muscles and the tissues around them, as data, without any acoustics.
 
 Lengths are millimetres. A curve is depth below the probe, (lines,), at the lateral positions of a ``View``. Muscles
-differ by the data in ``MUSCLES`` only; every ``Scene`` is drawn alike.
+differ by the data in ``MUSCLES`` only; ``scenes`` places them under a probe.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
@@ -23,6 +23,8 @@ class Muscle:
         tendon: share of views that show a central aponeurosis (the "comma" of the rectus femoris).
         septum: amplitude and slope of an inner septum, (mm per mm of thickness, mm per mm of width); None without.
         sheathed: the muscle lies on a sheath and the peritoneum, with bowel gas below, instead of on other muscle.
+        vessels: brachial artery and vein lie below one of its edges.
+        plate: a flat tendon lies in the middle of its upper third (triceps).
         thickness_mm, width_mm, deep_mm: ranges of healthy and wasted adults; deep is what lies between muscle and bone.
     """
 
@@ -35,14 +37,16 @@ class Muscle:
     thickness_mm: tuple[float, float]
     width_mm: tuple[float, float]
     deep_mm: tuple[float, float]
+    vessels: bool = False
+    plate: bool = False
 
 
 MUSCLES = {
     m.name: m
     for m in (
         Muscle("rectus_femoris", 13.0, 0.0, 0.8, None, False, (6, 24), (22, 46), (4, 20)),
-        Muscle("biceps_brachii", 11.0, 0.0, 0.7, None, False, (12, 30), (28, 44), (3, 12)),
-        Muscle("triceps_brachii", 11.0, 0.0, 0.0, (0.22, 0.0), False, (10, 30), (28, 44), (3, 12)),
+        Muscle("biceps_brachii", 11.0, 0.0, 0.7, None, False, (12, 30), (28, 44), (3, 12), vessels=True),
+        Muscle("triceps_brachii", 11.0, 0.0, 0.0, (0.22, 0.0), False, (10, 30), (28, 44), (3, 12), plate=True),
         Muscle("rectus_abdominis", None, 0.0, 0.0, None, True, (4, 14), (36, 60), (6, 12)),
         Muscle("peroneus_longus_brevis", 7.0, 9.0, 0.0, (0.05, 0.06), False, (8, 22), (22, 36), (5, 14)),
     )
@@ -68,6 +72,39 @@ class Subject:
     infiltration: float = 0.25
     fascia: float = 0.3
     deep_mm: float = 12.0
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two muscles side by side in one view, both cut by the picture's edges; in the middle of it they part.
+
+    Attributes:
+        gap_mm: between them; a steep septum runs down there, or the linea alba between sheathed muscles.
+    """
+
+    left: Subject
+    right: Subject
+    gap_mm: float
+
+    @property
+    def muscle(self) -> str:
+        """Of the left one."""
+        return self.left.muscle
+
+    @property
+    def fat_mm(self) -> float:
+        """Subcutaneous fat above the two."""
+        return (self.left.fat_mm + self.right.fat_mm) / 2
+
+    @property
+    def thickness_mm(self) -> float:
+        """Of the thicker one."""
+        return max(self.left.thickness_mm, self.right.thickness_mm)
+
+    @property
+    def deep_mm(self) -> float:
+        """Tissue between the muscles and the bone."""
+        return max(self.left.deep_mm, self.right.deep_mm)
 
 
 @dataclass(frozen=True)
@@ -102,8 +139,20 @@ class Bone:
 
 
 @dataclass(frozen=True)
+class Vessel:
+    """A blood vessel across the picture: black inside."""
+
+    x_mm: float
+    depth_mm: float
+    radius_mm: float
+
+
+@dataclass(frozen=True)
 class Truth:
-    """What a perfect reader would measure in this view; ``csa_cm2`` and ``width_mm`` inside the field of view."""
+    """What a perfect reader would measure in this view; ``csa_cm2`` and ``width_mm`` inside the field of view.
+
+    ``thickness_mm`` is that of the mid-belly, or where it lies beyond the picture of the thickest part that is seen.
+    """
 
     csa_cm2: float
     thickness_mm: float
@@ -116,7 +165,12 @@ class Truth:
 
 @dataclass(frozen=True)
 class Scene:
-    """One view as curves: skin, fat, muscle between ``upper`` and ``lower`` where ``inside``, and what shines."""
+    """One view as curves: skin, fat, muscle between ``upper`` and ``lower`` where ``inside``, and what shines.
+
+    Attributes:
+        truth: of the first muscle.
+        second: the truth of a second muscle; it lies right of ``border_mm``, the first one left of it.
+    """
 
     x_mm: Curve
     skin: Curve
@@ -129,6 +183,9 @@ class Scene:
     bone: Bone | None
     gas: Curve | None
     truth: Truth
+    second: Truth | None = None
+    border_mm: float = 0.0
+    vessels: tuple[Vessel, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -174,172 +231,4 @@ def random_subject(rng: np.random.Generator, muscle: str = "rectus_femoris") -> 
         infiltration=rng.uniform(0.02, 0.9),
         fascia=rng.uniform(0, 1),
         deep_mm=rng.uniform(*kind.deep_mm),
-    )
-
-
-@dataclass(frozen=True)
-class _Outline:
-    """The muscle's edge: ``share`` is the distance from its middle, 1 at its sides; around the level ``axis``."""
-
-    middle_mm: float
-    half_width_mm: float
-    share: Curve
-    axis: Curve
-    upper: Curve
-    lower: Curve
-    inside: NDArray[np.bool_]
-
-
-def build_scene(subject: Subject, x_mm: Curve, rng: np.random.Generator) -> Scene:
-    """One view of the muscle: every call places the probe anew, a few per cent and millimetres differently."""
-    view, muscle = View(x_mm, rng), MUSCLES[subject.muscle]
-    now = replace(
-        subject,
-        thickness_mm=subject.thickness_mm * (1 + view.jitter(0.03)),
-        width_mm=subject.width_mm * (1 + view.jitter(0.03)),
-        fat_mm=subject.fat_mm * (1 + view.jitter(0.05)),
-    )
-    middle = view.jitter(2.0)
-    skin = np.float32(1.6 + view.jitter(0.15)) + view.wander(0.04)
-    lean, arch = np.float32(view.jitter(0.04)), np.float32(0.0022)
-    fat = skin + np.float32(now.fat_mm) + lean * x_mm + arch * (x_mm - np.float32(middle)) ** 2
-    fat = np.maximum(fat + view.wander(0.18 + 0.02 * now.fat_mm), skin + np.float32(0.4))
-    outline = _outline(now, fat, middle, view)
-    lines = [*_superficial(now, skin, fat, view), *_envelope(now, muscle, outline, view)]
-    bone = _bone(now, muscle, outline, view)
-    gas = None
-    if muscle.sheathed:
-        gas = outline.lower + np.float32(2.6) + view.wander(0.4)
-        lines += [_line(outline.lower + np.float32(1.0), -10, 0.18), _line(gas, -2, 0.25)]
-    return Scene(
-        x_mm=x_mm,
-        skin=skin,
-        fat=fat,
-        upper=outline.upper,
-        lower=outline.lower,
-        inside=outline.inside,
-        lines=tuple(lines),
-        tendon=_tendon(now, outline, view) if rng.random() < muscle.tendon else None,
-        bone=bone,
-        gas=gas,
-        truth=_truth(now, outline, x_mm),
-    )
-
-
-def _outline(now: Subject, fat: Curve, middle: float, view: View) -> _Outline:
-    """A lens, flatter above than below, a little lopsided."""
-    half = now.width_mm / 2
-    across = (view.x_mm - np.float32(middle)) / np.float32(half)
-    share = np.minimum(np.abs(across), 1)
-    lens = (1 - share**2.6) ** 0.52
-    lopsided = 1 + np.float32(0.18 * view.jitter(1)) * np.tanh(across)
-    arch = np.float32(0.0036) * (view.x_mm - np.float32(middle)) ** 2
-    gap = np.float32(0.7 + 0.25 * abs(view.jitter(1)))
-    axis = fat + gap + np.float32(0.36 * now.thickness_mm) + arch
-    upper = axis - np.float32(0.36 * now.thickness_mm) * lens + view.wander(0.08) * lens
-    lower = axis + np.float32(0.64 * now.thickness_mm) * lens * lopsided + view.wander(0.22) * lens
-    inside = np.abs(across) < 1
-    upper, lower = np.where(inside, upper, axis), np.where(inside, np.maximum(lower, upper), axis)
-    return _Outline(middle, half, share, axis, upper, lower, inside)
-
-
-def _line(depth: Curve, peak_db: float, thickness_mm: float, visible: Curve | None = None) -> Line:
-    seen = np.ones_like(depth) if visible is None else visible.astype(np.float32)
-    return Line(depth.astype(np.float32), peak_db, thickness_mm, seen)
-
-
-def _superficial(now: Subject, skin: Curve, fat: Curve, view: View) -> list[Line]:
-    """Skin, the septa of the fat, and the fascia below it."""
-    lines = [_line(np.full_like(skin, 0.45) + view.wander(0.03), -4, 0.28), _line(skin, -10, 0.16)]
-    for _ in range(min(int(view.rng.poisson(0.28 * now.fat_mm)), 5)):
-        level = np.float32(view.rng.uniform(0.15, 0.9))
-        stretch = np.cos((view.x_mm - view.rng.uniform(view.x_mm[0], view.x_mm[-1])) / view.rng.uniform(5, 14))
-        depth = np.maximum(skin + level * (fat - skin) + view.wander(0.35), skin)
-        lines.append(_line(depth, -16 + 8 * view.rng.random(), 0.13, np.clip(stretch, 0, 1)))
-    return [*lines, _line(fat, -5 + 3 * now.fascia, 0.20 + 0.10 * now.fascia)]
-
-
-def _envelope(now: Subject, muscle: Muscle, outline: _Outline, view: View) -> list[Line]:
-    """Epimysium, the fascia below it, inner septum, and the septa that part the muscle from its neighbours."""
-    x, inside = view.x_mm, outline.inside.astype(np.float32)
-    side = np.clip((1 - outline.share) * 4, 0.12, 1) * inside
-    lines = [
-        _line(outline.upper, -13 + 6 * now.fascia, 0.16 + 0.14 * now.fascia, side),
-        _line(outline.lower, -10 + 6 * now.fascia, 0.18 + 0.16 * now.fascia, side),
-    ]
-    if muscle.septum is not None:
-        height, slope = muscle.septum
-        away = x - np.float32(outline.middle_mm)
-        depth = outline.axis + np.float32(height * now.thickness_mm) * np.sin(away / 9 + 0.6) + np.float32(slope) * away
-        depth = np.clip(depth + np.float32(0.10 * now.thickness_mm), outline.upper, outline.lower)
-        lines.append(_line(depth + view.wander(0.2), -13 + 4 * now.fascia, 0.16, (outline.share < 0.85) * inside))
-    if not muscle.sheathed:
-        below = (
-            np.where(outline.inside, outline.lower, outline.axis)
-            + np.float32(0.9)
-            + np.float32(0.25) * np.cos(x / np.float32(7))
-        )
-        lines.append(
-            _line(
-                below,
-                -9 + 5 * now.fascia,
-                0.20 + 0.12 * now.fascia,
-                np.float32(0.35) + np.float32(0.65) * inside * side,
-            )
-        )
-        lines += _flanks(outline, x)
-    return lines
-
-
-def _flanks(outline: _Outline, x: Curve) -> list[Line]:
-    """The septa on both sides, sloping away from the muscle's edges (vastus lateralis and medialis in the thigh)."""
-    lines = []
-    for side in (-1, 1):
-        beyond = side * (x - np.float32(outline.middle_mm)) - np.float32(outline.half_width_mm)
-        depth = outline.axis + np.float32(0.23) * np.maximum(beyond, 0) + np.float32(0.15) * np.minimum(beyond, 0)
-        lines.append(_line(depth, -15, 0.2, np.clip(beyond + 3, 0, 1)))
-    return lines
-
-
-def _tendon(now: Subject, outline: _Outline, view: View) -> Tendon:
-    """The central aponeurosis: a comma that starts near the upper edge and bends to one side."""
-    rng = view.rng
-    x = outline.middle_mm + 0.18 * outline.half_width_mm * float(rng.standard_normal())
-    top = float(np.interp(x, view.x_mm, outline.upper)) + 0.14 * now.thickness_mm
-    bend = rng.choice([-1, 1]) * (0.12 + 0.35 * rng.random()) * outline.half_width_mm
-    return Tendon(
-        x_mm=x,
-        top_mm=top,
-        length_mm=rng.uniform(0.35, 0.70) * now.thickness_mm,
-        bend_mm=float(bend),
-        curvature=rng.uniform(1.3, 2.4),
-        width_mm=rng.uniform(0.30, 0.60),
-        peak_db=-23 + 7 * now.fascia + 2.5 * float(rng.standard_normal()),
-    )
-
-
-def _bone(now: Subject, muscle: Muscle, outline: _Outline, view: View) -> Bone | None:
-    """A flattened arc; its steep flanks send little back and stop only part of the sound."""
-    if muscle.bone_radius_mm is None:
-        return None
-    radius = np.float32(muscle.bone_radius_mm * (1 + view.jitter(0.06)))
-    top = float(np.interp(outline.middle_mm, view.x_mm, outline.lower)) + now.deep_mm + 1.0
-    place = np.float32(outline.middle_mm + muscle.bone_offset_mm + view.jitter(3.0))
-    rounded = np.maximum(1 - ((view.x_mm - place) / radius) ** 2, 0)
-    depth = np.float32(top) + np.float32(0.72) * radius * (1 - np.sqrt(rounded)) + view.wander(0.15)
-    visible = np.clip(1.25 * np.sqrt(rounded) - 0.25, 0, 1)
-    return Bone(np.where(rounded > 0, depth, np.float32(1e3)), visible.astype(np.float32))
-
-
-def _truth(now: Subject, outline: _Outline, x_mm: Curve) -> Truth:
-    thickness = np.where(outline.inside, outline.lower - outline.upper, 0)
-    line_mm = float(x_mm[1] - x_mm[0])
-    return Truth(
-        csa_cm2=float(thickness.sum()) * line_mm / 100,
-        thickness_mm=float(thickness[np.abs(x_mm - outline.middle_mm) < 3].max()),
-        width_mm=float(outline.inside.sum()) * line_mm,
-        fat_mm=now.fat_mm,
-        infiltration=now.infiltration,
-        fascia=now.fascia,
-        deep_mm=now.deep_mm,
     )

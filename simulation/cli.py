@@ -57,6 +57,13 @@ class Preset(StrEnum):
     as_printed = "as_printed"
 
 
+class Peroneus(StrEnum):
+    """Signs of the correlation between the peroneus and the time to rise five times."""
+
+    physiological = "physiological"
+    as_printed = "as_printed"
+
+
 class EngineName(StrEnum):
     """What carries the messages."""
 
@@ -115,6 +122,52 @@ def make_cohort_command(
         )
     for name, place in made.items():
         console.print(f"{name:12} {place}", highlight=False)
+
+
+@app.command("muscles")
+def muscles_command(
+    folder: Annotated[Path, typer.Argument(help="Gets one folder for each hospital and one for the coordinator.")],
+    scale: Annotated[Scale, typer.Option(help="tiny: 18 people, for tests; small: 47; full: 94.")] = Scale.small,
+    seed: Annotated[int, typer.Option(help="Same seed, same bytes.")] = 1,
+    sites: Annotated[int, typer.Option(help="Hospitals; from the fourth on they scan as the first three do.")] = 3,
+    central: Annotated[
+        int | None, typer.Option(help="People tested centrally, all muscles drawn; 24, at full 48.")
+    ] = None,
+    device_shift: Annotated[float, typer.Option(help="How far the machines lie apart; 1 as assumed, 0 not.")] = 1.0,
+    peroneus: Annotated[Peroneus, typer.Option(help="as_printed: larger in those who rise more slowly.")] = (
+        Peroneus.physiological
+    ),
+    annotates: Annotated[
+        list[str] | None,
+        typer.Option(help="Muscles that a hospital draws: hospital_a=biceps_brachii,rectus_femoris; may be repeated."),
+    ] = None,
+) -> None:
+    """Write synthetic hospitals that draw muscles, each its own, with body composition and chair rise."""
+    from sarco_models.config import load_study
+    from simulation.muscle_cohort import drawn_by, make_muscle_cohort
+    from simulation.muscle_contact import write_muscle_sheet
+    from simulation.progress import shown
+    from simulation.status import Status
+
+    sheet = folder / "contact.png"
+    with edge(), shown(console) as watch:
+        made = make_muscle_cohort(
+            folder,
+            scale=scale.value,
+            seed=seed,
+            sites=sites,
+            central_participants=central,
+            device_shift=device_shift,
+            peroneus=peroneus.value,
+            annotates=drawn_by(annotates or []),
+            progress=lambda done, total: watch(Status("making hospitals", done, total)),
+        )
+        segmentation = load_study(PROJECT / "configs" / "muscles.toml").segmentation
+        if segmentation is not None:
+            write_muscle_sheet(folder, segmentation, sheet)
+    for name, place in made.items():
+        console.print(f"{name:12} {place}", highlight=False)
+    console.print(f"{'pictures':12} {sheet}", highlight=False)
 
 
 @app.command()

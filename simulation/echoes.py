@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import exp10
 
-from simulation.anatomy import Bone, Curve, Line, Scene, Tendon, wander
+from simulation.anatomy import Bone, Curve, Line, Scene, Tendon, Vessel, wander
 from simulation.devices import Device
 from simulation.speckle import Field, SpeckleBank
 
@@ -19,6 +19,7 @@ DB_PER_NEPER = np.float32(20 / np.log(10))
 TGC_DB_PER_CM_MHZ = 0.62  # one way; what the machine expects tissue to weaken, and gives back
 FAT_DB_PER_CM_MHZ = 0.80
 BEAM_WIDTH_MM = 0.8  # of the part of the aperture that looks past the edge of the bone
+VESSEL_DB = 22.0  # blood below muscle
 HEADROOM_DB = 8.0  # echoes above full scale minus this are white
 
 
@@ -67,9 +68,17 @@ class Picture:
         fat = 1.4 * grain[:top] + 0.8 * clutter[:top] + 20 * self._texture(fields.septa)[:top] - np.float32(31)
         level[:top] = np.where(z[:top] < scene.fat, fat, level[:top])
         level[:top] = np.where(z[:top] < scene.skin, grain[:top] - np.float32(14), level[:top])
+        for vessel in scene.vessels:
+            level -= np.float32(VESSEL_DB) * self._inside(vessel, scene.x_mm)
         level *= NEPER_PER_DB
         amplitude: Field = np.exp(level, out=level)
         return amplitude
+
+    def _inside(self, vessel: Vessel, x_mm: Curve) -> Field:
+        """(samples, lines) 1 in the vessel's middle, 0 outside."""
+        away = np.hypot(x_mm - np.float32(vessel.x_mm), self.depth_mm - np.float32(vessel.depth_mm))
+        inside: Field = np.clip((np.float32(vessel.radius_mm) - away) / np.float32(0.4), 0, 1)
+        return inside
 
     def _texture(self, field: Field) -> Field:
         return self.bank.texture(field, self.rng, self.num_samples)

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from sarco_models.aims import diagnosing
 from sarco_models.cohort import Cohort, HeldOut, TrainingPeople, pool
 from sarco_models.config import ImageConfig, StudyConfig
 from sarco_models.errors import ConfigError
@@ -62,7 +63,7 @@ class Explained:
         """
         place, held = _chosen(arm, people)
         run = Run.open(arm.folder)
-        return Explained(place, held, released_reader(run, own_norms(arm, run, place)), run)
+        return Explained(place, held, diagnosing(released_reader(run, own_norms(arm, run, place))), run)
 
 
 def _chosen(arm: Arm, people: str) -> tuple[str, HeldOut]:

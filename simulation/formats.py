@@ -1,10 +1,15 @@
-"""A frame and its mask as the files a hospital has: DICOM, JPG; NIfTI, PNG, LabelMe. Bytes depend on content only."""
+"""A frame as the files a hospital has: DICOM, JPG; its mask with one label as NIfTI, PNG, LabelMe.
 
-import json
+Bytes depend on content only. ``label_formats`` writes masks with several muscles.
+"""
+
 import os
+from collections.abc import Iterable
+from datetime import date
 from io import BytesIO
 from pathlib import Path
 from tempfile import mkstemp
+from typing import Protocol
 
 import numpy as np
 import SimpleITK as sitk
@@ -16,14 +21,66 @@ from pydicom.uid import UID, ExplicitVRLittleEndian, generate_uid
 from simulation.devices import DEVICES
 from simulation.frames import Pixels, Region
 from simulation.phantom import Preview
-from simulation.plan import PlannedImage
+from simulation.resumable import csv_bytes, json_bytes
 
 ULTRASOUND_IMAGE_STORAGE = UID("1.2.840.10008.5.1.4.1.1.6.1")
 JPG_QUALITY = 92
 MUSCLE_LABEL = "rectus_femoris"
 
 
-def dicom_bytes(frame: Pixels, planned: PlannedImage, seen: Preview, region: Region) -> bytes:
+class Exam(Protocol):
+    """What a DICOM header says of a visit."""
+
+    @property
+    def participant_id(self) -> str:
+        """An invented identifier."""
+
+    @property
+    def male(self) -> bool:
+        """For PatientSex."""
+
+    @property
+    def age_years(self) -> int:
+        """For PatientAge."""
+
+    @property
+    def day(self) -> date:
+        """Of the visit."""
+
+    @property
+    def device(self) -> str:
+        """A key of ``DEVICES``."""
+
+    @property
+    def rgb(self) -> bool:
+        """Whether the grey picture is stored in colour."""
+
+
+class Planned(Protocol):
+    """What a DICOM file says of an image; its fields are those of :class:`simulation.plan.PlannedImage`."""
+
+    @property
+    def exam(self) -> Exam:
+        """The visit."""
+
+    @property
+    def number(self) -> int:
+        """Within the visit, from 1."""
+
+    @property
+    def burned_in(self) -> bool:
+        """Whether the banner shows an invented name."""
+
+    @property
+    def grey_bar_region(self) -> bool:
+        """Whether the grey bar is listed as a region, before the tissue."""
+
+    @property
+    def seeds(self) -> tuple[int, ...]:
+        """Of the image's generator; the last one is its number."""
+
+
+def dicom_bytes(frame: Pixels, planned: Planned, seen: Preview, region: Region) -> bytes:
     """Uncompressed 8-bit US Image, with spacing only in the Sequence of Ultrasound Regions, as in real exports."""
     rgb = planned.exam.rgb
     data = _header(planned)
@@ -51,13 +108,24 @@ def jpg_bytes(frame: Pixels) -> bytes:
     return _encoded(Pillow.fromarray(frame), "JPEG", quality=JPG_QUALITY)
 
 
+def calibration_bytes(rows: Iterable[tuple[str, Region, float]]) -> bytes:
+    """calibration.csv: path, region and millimetres per pixel of frames that cannot say it themselves."""
+    columns = ("image", "x0", "y0", "x1", "y1", "mm_per_pixel_row", "mm_per_pixel_column")
+    return csv_bytes(columns, ((image, *place, f"{mm:.6f}", f"{mm:.6f}") for image, place, mm in rows))
+
+
+def banner_of(exam: Exam) -> str:
+    """What a machine burns into a frame: an invented name, identifier and date."""
+    return f"{fake_name(exam.participant_id)}  {exam.participant_id}  {exam.day:%Y-%m-%d}"
+
+
 def png_mask_bytes(mask: NDArray[np.bool_]) -> bytes:
     """Whole frame, muscle 255, rest 0."""
     return _encoded(Pillow.fromarray(mask.astype(np.uint8) * np.uint8(255)), "PNG", compress_level=4)
 
 
-def nifti_mask_bytes(mask: NDArray[np.bool_]) -> bytes:
-    """Whole frame as ITK-SNAP saves a segmentation of a flat image: one slice of uint16 through ITK, label 1."""
+def nifti_mask_bytes(mask: NDArray[np.bool_] | NDArray[np.uint8]) -> bytes:
+    """Whole frame as ITK-SNAP saves a segmentation of a flat image: one slice of uint16 through ITK, labels from 1."""
     image = sitk.GetImageFromArray(mask[None].astype(np.uint16))
     descriptor, name = mkstemp(suffix=".nii.gz")  # ITK writes to paths only
     os.close(descriptor)
@@ -71,26 +139,37 @@ def nifti_mask_bytes(mask: NDArray[np.bool_]) -> bytes:
 
 def labelme_mask_bytes(mask: NDArray[np.bool_], image_path: str) -> bytes:
     """Polygon along the muscle's outline."""
-    height, width = mask.shape
-    shape: dict[str, object] = {
-        "label": MUSCLE_LABEL,
+    return labelme_bytes([labelme_shape(MUSCLE_LABEL, mask)], mask.shape, image_path, {})
+
+
+def labelme_shape(label: str, mask: NDArray[np.bool_], group: int | None = None) -> dict[str, object]:
+    """One outline as LabelMe 5.5 writes it; outlines of one ``group`` belong together."""
+    return {
+        "label": label,
         "points": outline(mask),
-        "group_id": None,
+        "group_id": group,
         "description": "",
         "shape_type": "polygon",
         "flags": {},
         "mask": None,
     }
-    annotation = {
-        "version": "5.5.0",
-        "flags": {},
-        "shapes": [shape],
-        "imagePath": image_path,
-        "imageData": None,
-        "imageHeight": height,
-        "imageWidth": width,
-    }
-    return (json.dumps(annotation, indent=2) + "\n").encode()
+
+
+def labelme_bytes(
+    shapes: list[dict[str, object]], size: tuple[int, ...], image_path: str, flags: dict[str, bool]
+) -> bytes:
+    """An annotation without the image's own bytes; ``size`` is (height, width)."""
+    return json_bytes(
+        {
+            "version": "5.5.0",
+            "flags": flags,
+            "shapes": shapes,
+            "imagePath": image_path,
+            "imageData": None,
+            "imageHeight": size[0],
+            "imageWidth": size[1],
+        }
+    )
 
 
 def outline(mask: NDArray[np.bool_]) -> list[list[float]]:
@@ -125,7 +204,7 @@ def _file_meta(instance_uid: str) -> FileMetaDataset:
     return meta
 
 
-def _header(planned: PlannedImage) -> Dataset:
+def _header(planned: Planned) -> Dataset:
     """Patient, study and machine; says SYNTHETIC wherever a person would look."""
     exam, machine = planned.exam, DEVICES[planned.exam.device]
     source = f"SARCO-FL synthetic {planned.seeds[:-1]} {exam.participant_id}"

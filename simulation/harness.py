@@ -25,7 +25,9 @@ from client.inside import make_app
 from client.ledger import BudgetConfig
 from client.policy import Policy
 from client.quality.check import says_synthetic
+from client.study_words import asked_for
 from client.workspace import Site, norms_file, open_site
+from sarco_models.aims import aim_of, finding
 from sarco_models.cohort import HeldOut, People, open_cohort, pool
 from sarco_models.config import StudyConfig
 from sarco_models.devices import choose
@@ -33,9 +35,9 @@ from sarco_models.errors import RunError
 from sarco_models.schema import IMAGES_FILE, PARTICIPANTS_FILE, design_columns
 from sarco_models.scores import ParticipantScores
 from sarco_models.secret import Secret
+from sarco_models.segmentation_scores import MEASURES, score
 from sarco_models.summaries import TableScaling
-from sarco_models.training import Reader
-from server.evaluation import released_probabilities
+from server.evaluation import released_probabilities, released_reader
 from server.privacy_statement import facts as privacy_facts
 from server.rounds import run_study
 from server.runs import CoordinatorConfig, Run, start_model, write_json, write_text
@@ -52,6 +54,9 @@ MAX_PARAMETER_BYTES = 1 << 30
 """What a simulated hospital lets leave in one reply: ten times convnext_tiny."""
 
 SCORES = "scores.csv"
+MUSCLE_SCORES = "muscle_scores.csv"
+"""Of an arm that finds muscles, in place of the scores."""
+
 REFERENCE = "reference.csv"
 """In a cross-validation, the inner validation people's scores: what puts the folds on a common scale."""
 
@@ -89,8 +94,8 @@ def permitting(study: StudyConfig) -> Policy:
     masked = study.federation.secure_aggregation
     return Policy(
         approved_studies=(study.digest,),
-        tasks=("Describe", "Setup", "Train", "Evaluate", "Assess", "Probe", *(("Keys", "Reveal") if masked else ())),
-        metrics=("train_loss", "loss", "auc"),
+        tasks=asked_for(study),
+        metrics=("train_loss", "loss", "dice" if study.segments else "auc"),
         statistics=("sums", "histogram", "assessment", "leakage"),
         min_training_participants=study.federation.min_participants,
         min_cell=3,
@@ -200,7 +205,10 @@ def train_in_process(run: Run, sites: list[Site]) -> None:
 
 def finish(arm: Arm, run: Run, seconds: float) -> dict[str, Any]:
     """Score the released model on everybody who was held out, and write arm.json last."""
-    write_text(arm.folder / SCORES, _scores(arm, run, arm.held_out()))
+    if arm.study.segments:
+        write_text(arm.folder / MUSCLE_SCORES, _muscle_scores(run, arm.held_out()))
+    else:
+        write_text(arm.folder / SCORES, _scores(arm, run, arm.held_out()))
     if arm.kind == "cv":
         write_text(arm.folder / REFERENCE, _scores(arm, run, {arm.site: arm.split_of(arm.site).validation}))
     released, records = run.released or {}, run.records()
@@ -237,6 +245,23 @@ def _scores(arm: Arm, run: Run, groups: Mapping[str, HeldOut]) -> str:
         probability = released_probabilities(run, people, own_norms(arm, run, name))
         for participant_id, label, value in zip(people.ids, people.labels, probability, strict=True):
             writer.writerow([name, participant_id, int(label), repr(float(value))])
+    return text.getvalue()
+
+
+def _muscle_scores(run: Run, groups: Mapping[str, HeldOut]) -> str:
+    """One row per held-out participant and muscle; a cell is empty where there is nothing to say."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["site", "participant_id", "muscle", *MEASURES])
+    reader = released_reader(run)
+    for name, people in groups.items():
+        scored = score(run.model.net, finding(reader), people)
+        for person, participant_id in enumerate(people.ids):
+            for m, muscle in enumerate(scored.muscles):
+                values = scored.values[person, m]
+                if np.isfinite(values).any():
+                    cells = ["" if np.isnan(v) else repr(float(v)) for v in values]
+                    writer.writerow([name, participant_id, muscle, *cells])
     return text.getvalue()
 
 
@@ -306,4 +331,5 @@ def compute_frozen(arm: Arm, name: str) -> None:
         folder = arm.central if name == CENTRAL else next(s.data for s in arm.sites if s.name == name)
         cohort = open_cohort(folder or arm.cache, arm.study, arm.cache, name=name)
         people = HeldOut(cohort, np.arange(len(cohort), dtype=np.int64))
-    Reader.of(start_model(arm.study).to(choose("auto")), scaling, arm.study).prepare(people)
+    model = start_model(arm.study).to(choose("auto"))
+    aim_of(arm.study).reader(model, scaling, arm.study).prepare(people)

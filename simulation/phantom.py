@@ -12,11 +12,13 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from simulation.anatomy import MUSCLES, Curve, Scene, Subject, Truth, build_scene
+from simulation.anatomy import MUSCLES, Curve, Pair, Scene, Subject, Truth
 from simulation.anatomy import random_subject as random_subject
 from simulation.devices import DEPTH_STEP_MM, Device, machine_of
 from simulation.echoes import Picture
+from simulation.scenes import build_scene
 from simulation.speckle import BeamGrid, Field, speckle_bank
+from simulation.two_muscles import build_pair
 
 MAX_SAMPLE_MM = 0.12  # coarser sampling along the beam loses the fasciae
 GREY_EXPONENT = 1.55  # of the common grey map; devices multiply it by their gamma
@@ -24,12 +26,13 @@ GREY_EXPONENT = 1.55  # of the common grey map; devices multiply it by their gam
 
 @dataclass(frozen=True)
 class Preview:
-    """What is known of a picture before it is drawn."""
+    """What is known of a picture before it is drawn; ``second`` is the truth of a pair's right muscle."""
 
     mm_per_pixel: float
     height_px: int
     depth_mm: int
     truth: Truth
+    second: Truth | None = None
 
 
 @dataclass(frozen=True)
@@ -38,9 +41,11 @@ class Image:
 
     Attributes:
         pixels: (height, width) uint8.
-        mask: (height, width) bool, the muscle.
+        mask: (height, width) bool, the muscle; of a pair the left one.
         mm_per_pixel: of the square pixels.
         device: key of the device.
+        second: truth of a pair's right muscle.
+        second_mask: (height, width) bool, a pair's right muscle.
     """
 
     pixels: NDArray[np.uint8]
@@ -49,11 +54,13 @@ class Image:
     device: str
     depth_mm: int
     truth: Truth
+    second: Truth | None = None
+    second_mask: NDArray[np.bool_] | None = None
 
     @property
     def preview(self) -> Preview:
         """The same picture without its pixels."""
-        return Preview(self.mm_per_pixel, len(self.pixels), self.depth_mm, self.truth)
+        return Preview(self.mm_per_pixel, len(self.pixels), self.depth_mm, self.truth, self.second)
 
     @property
     def echo_intensity(self) -> float:
@@ -77,7 +84,7 @@ class _Geometry:
 
 
 def render(
-    subject: Subject,
+    subject: Subject | Pair,
     rng: np.random.Generator,
     *,
     device: str | Device = "aixplorer",
@@ -87,7 +94,7 @@ def render(
     """Draw one view of a muscle; each call places the probe anew.
 
     Args:
-        subject: the muscle.
+        subject: the muscle, or two side by side.
         rng: all the chance of this picture; equal generators give equal pixels.
         device: a key of ``DEVICES``, or a machine.
         width_px: picture width; the height follows from the depth, with square pixels.
@@ -102,23 +109,26 @@ def render(
     picture = Picture(machine, bank, rng, height * geometry.oversample)
     grey = _to_display(picture.echoes_as_grey(scene), geometry)
     pixels = _grey_map(machine).take((grey * np.float32(1023)).astype(np.int16))
-    mask = _mask(scene, geometry, height)
-    return Image(pixels, mask, geometry.mm_per_pixel, machine.key, depth, scene.truth)
+    mask, second = _masks(scene, geometry, height)
+    return Image(pixels, mask, geometry.mm_per_pixel, machine.key, depth, scene.truth, scene.second, second)
 
 
 def preview(
-    subject: Subject, rng: np.random.Generator, *, device: str | Device = "aixplorer", width_px: int = 224
+    subject: Subject | Pair, rng: np.random.Generator, *, device: str | Device = "aixplorer", width_px: int = 224
 ) -> Preview:
     """Size and truth of the picture that ``render`` would draw from an equal generator, at a tenth of its cost."""
     machine = machine_of(device)
     geometry = _geometry(machine, width_px)
     scene, depth = _view(subject, rng, machine, geometry)
-    return Preview(geometry.mm_per_pixel, round(depth / geometry.mm_per_pixel), depth, scene.truth)
+    return Preview(geometry.mm_per_pixel, round(depth / geometry.mm_per_pixel), depth, scene.truth, scene.second)
 
 
-def _view(subject: Subject, rng: np.random.Generator, machine: Device, geometry: _Geometry) -> tuple[Scene, int]:
+def _view(subject: Subject | Pair, rng: np.random.Generator, machine: Device, geometry: _Geometry) -> tuple[Scene, int]:
     """The scene, and the depth in mm that the operator sets for it."""
-    scene = build_scene(subject, geometry.x_mm, rng)
+    if isinstance(subject, Pair):
+        scene = build_pair(subject, geometry.x_mm, rng)
+    else:
+        scene = build_scene(subject, geometry.x_mm, rng)
     below = subject.deep_mm + 9 if MUSCLES[subject.muscle].bone_radius_mm else 14
     need = 2 + subject.fat_mm + subject.thickness_mm + below + 2 * float(rng.standard_normal())
     steps = round(need / DEPTH_STEP_MM)
@@ -172,10 +182,13 @@ def _to_display(grey: Field, geometry: _Geometry) -> Field:
     return rows
 
 
-def _mask(scene: Scene, geometry: _Geometry, height: int) -> NDArray[np.bool_]:
-    """Pixels whose centre lies inside the muscle."""
+def _masks(scene: Scene, geometry: _Geometry, height: int) -> tuple[NDArray[np.bool_], NDArray[np.bool_] | None]:
+    """Pixels whose centre lies inside the muscle; of a pair, those on each side of the border."""
     depth = ((np.arange(height) + 0.5) * geometry.mm_per_pixel)[:, None]
     upper = np.interp(geometry.column_mm, scene.x_mm, scene.upper)
     lower = np.interp(geometry.column_mm, scene.x_mm, scene.lower)
     mask: NDArray[np.bool_] = (depth > upper) & (depth < lower)
-    return mask
+    if scene.second is None:
+        return mask, None
+    left = geometry.column_mm < scene.border_mm
+    return mask & left, mask & ~left

@@ -30,9 +30,11 @@ from pydicom import Dataset, uid
 from pydicom.dataset import FileMetaDataset
 from pydicom.encaps import encapsulate
 
+from sarco_models.drawn import read_drawn
 from sarco_models.errors import DataError
 from sarco_models.images import Frame, frame_count, read_image
 from sarco_models.masks import mask_labels, read_mask
+from sarco_models.segmentation import SegmentationConfig
 
 MAX_SECONDS = 5.0
 MAX_BYTES = 2**30
@@ -420,6 +422,16 @@ def labelme_bombs() -> list[Sample]:
     ]
 
 
+def crossing_bombs() -> list[Sample]:
+    """Outlines whose crossings would take hours to count."""
+    bow: list[list[float]] = [[0, 0], [90, 70], [90, 0], [0, 70]]
+    walk = [[float(k % 97), float(k % 89)] for k in range(2900)]
+    return [
+        Sample("bows.json", _labelme([_shape(bow)] * 4000, ROWS, COLUMNS)),
+        Sample("walk.json", _labelme([_shape(walk)] * 30, ROWS, COLUMNS)),
+    ]
+
+
 def mask_bombs() -> list[Sample]:
     """Small masks that claim, or unpack to, far more than any frame has."""
     mask = _muscle()
@@ -450,6 +462,14 @@ def read_any_mask(path: Path) -> object:
     frame = Frame(np.zeros((ROWS, COLUMNS), dtype=np.uint8), None, "", (0, 0), (ROWS, COLUMNS))
     labels = mask_labels(path)
     return read_mask(path, frame, label=labels[0] if labels else None)
+
+
+def read_any_drawn(path: Path) -> object:
+    """As a study of muscles reads masks: all labels at once, one of which may be the row's muscle."""
+    frame = Frame(np.zeros((ROWS, COLUMNS), dtype=np.uint8), None, "", (0, 0), (ROWS, COLUMNS))
+    muscles = [{"name": "rectus_femoris", "labels": ["1"]}, {"name": "other", "labels": ["2", "#00ff00"]}]
+    segmentation = SegmentationConfig.model_validate_json(json.dumps({"muscles": muscles}))
+    return read_drawn(path, frame, segmentation, muscle="rectus femoris", label="", annotated=())
 
 
 # ---- watching --------------------------------------------------------------------------------------------------------

@@ -19,12 +19,13 @@ from typing import Any
 from client.preview.one_round import Round, scratch_site
 from client.tasks import handle
 from client.workspace import Site
+from sarco_models.aims import aim_of
 from sarco_models.cohort import People
 from sarco_models.errors import UndefinedMetric
-from sarco_models.membership import Confidence, Leakage, confidence, measure
+from sarco_models.membership import Confidence, Leakage, measure
 from sarco_models.messages import Setup, Train, Trained, Updated, expanded
 from sarco_models.parameters import Parameters
-from sarco_models.training import Reader, predict
+from sarco_models.training import AnyReader
 
 PLAIN = "without the study's protections"
 INSIDE = "before the masks of secure aggregation"
@@ -75,9 +76,9 @@ def membership(run: Round, forms: Iterable[tuple[str, Parameters]]) -> tuple[Mem
     return tuple(found)
 
 
-def _confidence(site: Site, reader: Reader, people: People, parameters: Parameters) -> Confidence:
+def _confidence(site: Site, reader: AnyReader, people: People, parameters: Parameters) -> Confidence:
     parameters.load_into(site.tensors)
-    return confidence(predict(site.model.net, reader, people), people.labels == 1)
+    return aim_of(site.study).sure(site.model.net, reader, people)
 
 
 def _measured(members: Confidence, others: Confidence) -> Leakage | None:

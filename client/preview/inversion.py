@@ -20,6 +20,7 @@ from sarco_models.cohort import TrainingPeople
 from sarco_models.config import IMAGE, StudyConfig
 from sarco_models.inversion import Picture, from_update, gradient, invert, ssim, table_rows
 from sarco_models.parameters import Parameters
+from sarco_models.reader import Reader
 from sarco_models.schema import design_columns
 from sarco_models.summaries import TableScaling
 from sarco_models.training import warmup_cosine
@@ -95,7 +96,7 @@ def inverted(run: Round, forms: Iterable[tuple[str, Parameters]], *, seconds: fl
     site, study = run.site, run.study
     reader = site.reader(run.setup.digest)
     people = site.split.train
-    if reader is None or (study.uses_images and not len(people.images)):
+    if not isinstance(reader, Reader) or (study.uses_images and not len(people.images)):
         return None
     run.start.load_into(site.tensors)
     person = _first(people, reader.scaling, site.model.table_columns, study)

@@ -46,6 +46,7 @@ from sarco_models.messages import (
     Keys,
     Masked,
     Masking,
+    Measure,
     Probe,
     Refused,
     Reply,
@@ -67,7 +68,7 @@ THRESHOLD = 0.5
 OTHERS = ("made_up_hospital_b", "made_up_hospital_c")
 """Who stands in for the other hospitals under the masks."""
 
-_MAY_BE_REFUSED = (Assess, Probe)
+_MAY_BE_REFUSED = (Assess, Measure, Probe)
 """A run goes on without these."""
 
 
@@ -230,6 +231,8 @@ def _run(site: Site, config: SiteConfig, root: Path) -> Round:
     answers.append(ask(Evaluate(*about, prevalence, after)))
     if "Assess" in asked_for(study):
         answers.append(ask(Assess(*about, prevalence, THRESHOLD, after)))
+    if study.segments:
+        answers.append(ask(Measure(*about, after)))
     answers.append(ask(Probe(*about, after)))
     keys = keys_to_change(site, start.manifest, config, lacking)
     return Round(site, config, root, setup, start, after, tuple(answers), keys, notes)

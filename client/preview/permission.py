@@ -13,9 +13,9 @@ from sarco_models.messages import Assessed, Described, Evaluated, Masked, Reply,
 from sarco_models.parameters import Manifest
 from sarco_models.payload import Part
 
-TASKS = ("Describe", "Setup", "Train", "Evaluate", "Assess", "Probe", "Keys", "Reveal")
+TASKS = ("Describe", "Setup", "Train", "Evaluate", "Assess", "Measure", "Probe", "Keys", "Reveal")
 STATISTICS = ("sums", "histogram", "assessment", "leakage")
-METRICS = ("train_loss", "loss", "auc")
+METRICS = ("train_loss", "loss", "auc", "dice")
 
 
 def permitting(policy: Policy, study: StudyConfig) -> Policy:

@@ -12,6 +12,7 @@ WHEN = {
     "Reveal": "each round",
     "Evaluate": "once, after the last round",
     "Assess": "once, after the last round",
+    "Measure": "once, after the last round",
     "Probe": "once, after the last round",
 }
 WHAT = {
@@ -25,6 +26,8 @@ WHAT = {
     "Evaluate": "How good the final model is on your validation participants, and a histogram of your training "
     "participants' scores, from which the threshold is frozen. For one model in a study, never for a second.",
     "Assess": "How good the released model is on your test participants: the hospital's own evaluation.",
+    "Measure": "How well the released model finds the muscles of your test participants: overlap, distances and sizes, "
+    "as means over people.",
     "Probe": "How well the released model tells people whom it was trained on from people it has never seen. It is of "
     "training participants, without noise: no epsilon covers it. For one model in a study, never for a second.",
 }

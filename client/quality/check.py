@@ -18,12 +18,13 @@ from numpy.typing import NDArray
 
 from client.quality import identity, overlap, tables
 from client.quality.cohort import cohort_findings
+from client.quality.coverage import coverage
 from client.quality.images import Look, compare, examine
 from client.quality.journal import Journal, key_of
 from client.quality.records import FeatureSummary, ImageRecord, QualityReport
 from sarco_models.config import IMAGE, StudyConfig
 from sarco_models.errors import ConfigError, DataError, Finding
-from sarco_models.image_cache import CALIBRATION_FILE, Progress, Seen, make_cache, open_images
+from sarco_models.image_cache import CALIBRATION_FILE, Progress, Seen, Taken, make_cache, open_images
 from sarco_models.images import Calibration, Template, read_calibrations
 from sarco_models.schema import (
     IMAGES_FILE,
@@ -126,11 +127,12 @@ def check_site(
         labels=table.labels,
         rows=table.rows,
         features=_features(table, study),
-        records=tuple(replace(record, view=None) for record in records),
+        records=tuple(replace(record, view=None, target=None) for record in records),
         owner=owner,
         usable=_usable(table, records, owner, study),
         label_rules=agreement,
-        checked=_checked(records, study, options) | {"labels": bool(agreement)},
+        checked=_checked(records, study, options) | ({} if study.segments else {"labels": bool(agreement)}),
+        muscles=coverage(records, owner, study),
     )
 
 
@@ -142,6 +144,8 @@ def _place(finding: Finding) -> tuple[int, str, float, str, str]:
 def _checked(records: Sequence[ImageRecord], study: StudyConfig, options: Options) -> dict[str, bool]:
     """Checks by name: whether there was anything to check."""
     of_tables = dict.fromkeys(("tables", "values", "missing", "leakage", "identity", "cohort"), True)
+    if study.segments:
+        del of_tables["leakage"]
     of_images = dict.fromkeys(("images", "text", "duplicates"), bool(records)) if study.uses_images else {}
     return {
         **of_tables,
@@ -290,16 +294,16 @@ def _keep_views(  # noqa: PLR0913, PLR0917 - everything that a training run's ca
     order = sorted((k for k in range(len(records)) if owner[k] >= 0), key=lambda k: (owner[k], records[k].row.image))
     by_row = {records[k].row.row: records[k] for k in order}
 
-    def view(row: ImageRow) -> tuple[NDArray[np.uint8], str]:
+    def take(row: ImageRow) -> Taken:
         record = by_row[row.row]
         if record.view is None:
             raise DataError(record.findings)
-        return record.view, record.device
+        return Taken(record.view, record.device, record.target)
 
     digests = {record.row.image: bytes.fromhex(record.file_digest) for record in records if record.file_digest}
     if order and not any(map(_unfinished, records)):
         rows = [records[k].row for k in order]
-        open_images(folder, study, rows, cache, None, templates=templates, seen=Seen(view, digests))
+        open_images(folder, study, rows, cache, None, templates=templates, seen=Seen(take, digests))
 
 
 def _features(table: ParticipantTable, study: StudyConfig) -> tuple[FeatureSummary, ...]:

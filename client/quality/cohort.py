@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from scipy.stats import fisher_exact
 
 from client.quality.columns import finding, in_table, people, row_list
+from client.quality.coverage import coverage_findings
 from client.quality.persons import person_findings
 from client.quality.records import ImageRecord
 from sarco_models.config import IMAGE, StudyConfig
@@ -62,13 +63,16 @@ def cohort_findings(
     """
     usable = np.array([k for k, r in enumerate(records) if r.usable and owner[k] >= 0], dtype=np.int64)
     counts = np.bincount(owner[usable], minlength=len(table.ids))
-    findings = [*_class_sizes(table, counts, study), *person_findings(table, records, owner)]
+    if study.segments:
+        findings = [*coverage_findings(table, records, owner, study), *person_findings(table, records, owner)]
+    else:
+        findings = [*_class_sizes(table, counts, study), *person_findings(table, records, owner)]
     if study.uses_images:
         findings += [
             *_people_without_images(table, counts, study),
             *_counts_by_class(table, counts),
             *_exam_dates(rows, owner, table),
-            *_muscles(rows),
+            *(() if study.segments else _muscles(rows)),
         ]
     return in_table(table, findings)
 

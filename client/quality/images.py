@@ -19,7 +19,8 @@ from client.quality.devices import device_findings, shown_device
 from client.quality.duplicates import duplicate_findings, perceptual_hash
 from client.quality.headers import Header, header_findings, read_header
 from client.quality.identity import name_findings, shown_name
-from client.quality.masks import Contour, MaskLook, look_at_mask
+from client.quality.masks import MaskLook, look_at_mask
+from client.quality.muscles import ColouredContour, MuscleLook, look_at_muscles
 from client.quality.records import ImageRecord
 from sarco_models.burned_in import find_text
 from sarco_models.config import StudyConfig
@@ -92,8 +93,7 @@ def _examined(look: Look) -> ImageRecord:
         return ImageRecord(row, _left_out(error, row), left_out=True)
     digest, coarseness, header = _file_facts(path, look, lossy=frame.facts.lossy)
     small = _small(frame.pixels)
-    drawn = look_at_mask(look.folder, row, frame, small, look.study.image)
-    view = _view(frame, drawn, look)
+    drawn = _drawn(look, frame, small)
     text = find_text(frame.pixels)
     grey = cv2.calcHist([frame.pixels], [0], None, [256], [0, 256]).ravel().astype(np.int64)
     picture = Picture(frame, grey, small, coarseness)
@@ -117,11 +117,28 @@ def _examined(look: Look) -> ImageRecord:
         header_id=header.header_id,
         grey=grey,
         mask_content=drawn.content,
-        measures=drawn.measures,
+        measures=drawn.measures[0] if drawn.measures else None,
         text=text,
         thumbnail=_thumbnail(small, frame.pixels.shape, text, drawn.contours),
-        left_out=view is None,
-        view=view,
+        left_out=drawn.view is None,
+        view=drawn.view,
+        target=drawn.target,
+        drawn=drawn.measures if look.study.segments else (),
+        annotated=drawn.annotated,
+    )
+
+
+def _drawn(look: Look, frame: Frame, small: NDArray[np.uint8]) -> MuscleLook:
+    """What is drawn on the image: the muscles of a study that finds them, else the one that is looked at."""
+    if look.study.segments:
+        return look_at_muscles(look.folder, look.row, frame, small, look.study)
+    drawn = look_at_mask(look.folder, look.row, frame, small, look.study.image)
+    return MuscleLook(
+        drawn.findings,
+        tuple((contour, _OUTLINE) for contour in drawn.contours),
+        (drawn.measures,) if drawn.measures else (),
+        content=drawn.content,
+        view=_view(frame, drawn, look),
     )
 
 
@@ -203,14 +220,14 @@ def _small(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 
 def _thumbnail(
-    small: NDArray[np.uint8], shape: tuple[int, ...], text: tuple[Box, ...], contours: tuple[Contour, ...]
+    small: NDArray[np.uint8], shape: tuple[int, ...], text: tuple[Box, ...], contours: tuple[ColouredContour, ...]
 ) -> bytes:
-    """JPEG of the reduced image, suspected text blacked out, the mask outlined."""
+    """JPEG of the reduced image, suspected text blacked out, everything that is drawn outlined."""
     scale = (small.shape[1] / shape[1], small.shape[0] / shape[0])
     picture = cv2.cvtColor(small, cv2.COLOR_GRAY2BGR)
     for x0, y0, x1, y1 in text:
         first = (int(x0 * scale[0]) - 1, int(y0 * scale[1]) - 1)
         cv2.rectangle(picture, first, (int(x1 * scale[0]) + 1, int(y1 * scale[1]) + 1), (0, 0, 0), cv2.FILLED)
-    scaled = [np.rint(contour * scale).astype(np.int32) for contour in contours]
-    cv2.polylines(picture, scaled, isClosed=True, color=_OUTLINE)
+    for contour, colour in contours:
+        cv2.polylines(picture, [np.rint(contour * scale).astype(np.int32)], isClosed=True, color=colour)
     return bytes(cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY])[1])

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from client.quality import pictures
 from client.quality.groups import Picture
 from client.quality.pictures import CLASSES, FEWEST, Album, by_class, percent, written
-from client.quality.records import FeatureSummary, ImageRecord, QualityReport
+from client.quality.records import FeatureSummary, ImageRecord, MaskMeasures, QualityReport
 
 DEVICES = 40
 """Devices that have a line of their own; names that carry serial numbers would fill the page."""
@@ -106,21 +106,28 @@ def distributions(report: QualityReport) -> tuple[Distribution, ...]:
 def muscles(report: QualityReport) -> tuple[Distribution, ...]:
     """What the masks measure; one value per person, the mean of his or her images. No range is drawn."""
     found = []
-    for name, unit, attribute in _MEASURES:
-        values = _mean_by_person(report, attribute)
-        if np.isfinite(values).any():
-            found.append(
-                _distribution(FeatureSummary(name, unit, math.nan, math.nan, "continuous", values), report.labels, 0)
-            )
+    for muscle in dict.fromkeys(m.label for record in report.records for m in _measured(record)):
+        for name, unit, attribute in _MEASURES:
+            values = _mean_by_person(report, attribute, muscle)
+            if np.isfinite(values).any():
+                # Where the study is about one muscle nobody need say which it is.
+                called = f"{_title(report, muscle)}: {name.removeprefix('muscle ')}" if report.muscles else name
+                own = FeatureSummary(called, unit, math.nan, math.nan, "continuous", values)
+                found.append(_distribution(own, report.labels, 0))
     return tuple(found)
 
 
-def _mean_by_person(report: QualityReport, attribute: str) -> NDArray[np.float64]:
+def _measured(record: ImageRecord) -> tuple[MaskMeasures, ...]:
+    return record.drawn or ((record.measures,) if record.measures else ())
+
+
+def _mean_by_person(report: QualityReport, attribute: str, muscle: str) -> NDArray[np.float64]:
     seen: dict[int, list[float]] = defaultdict(list)
     for record, owner in zip(report.records, report.owner, strict=True):
-        if record.measures is not None and owner >= 0:
-            value = float(getattr(record.measures, attribute))
-            seen[int(owner)] += [value] if math.isfinite(value) else []
+        for measures in _measured(record):
+            value = float(getattr(measures, attribute))
+            if measures.label == muscle and owner >= 0 and math.isfinite(value):
+                seen[int(owner)].append(value)
     return np.array([float(np.mean(v)) if (v := seen.get(k)) else math.nan for k in range(report.participants)])
 
 
@@ -160,7 +167,8 @@ def gaps(report: QualityReport) -> tuple[Gap, ...]:
     if not missing or not report.participants:
         return ()
     order = pictures.missing_order(np.array(list(missing.values())))
-    classes = [report.labels == k for k in CLASSES.values()] if len(report.labels) == report.participants else []
+    labelled = len(report.labels) == report.participants and not report.muscles
+    classes = [report.labels == k for k in CLASSES.values()] if labelled else []
     return tuple(
         Gap(
             name,
@@ -248,18 +256,20 @@ def _counted(words: Iterable[str]) -> str:
 
 def contact_sheet(report: QualityReport, album: Album) -> tuple[tuple[Sheet, ...], int]:
     """A bounded choice of images, equal shares of every device and class; and how many images are not shown."""
-    strata: dict[str, dict[int, list[int]]] = defaultdict(lambda: defaultdict(list))
-    names, labels = {k: name for name, k in CLASSES.items()}, [_label(report, k) for k in range(len(report.records))]
+    strata: dict[str, dict[int | str, list[int]]] = defaultdict(lambda: defaultdict(list))
+    names: dict[int | str, str] = {k: name for name, k in CLASSES.items()}
+    labels = [_label(report, k) for k in range(len(report.records))]
     for k, record in enumerate(report.records):
         if record.thumbnail:
             strata[record.device][labels[k]].append(k)
-    of_device = [_in_turn([_spread(of[c]) for c in sorted(of)]) for _, of in sorted(strata.items())]
+    of_device = [_in_turn([_spread(of[c]) for c in sorted(of, key=str)]) for _, of in sorted(strata.items())]
     chosen = _in_turn(of_device)[:CONTACTS]
     sources = dict(zip(chosen, album.take([report.records[k].thumbnail for k in chosen], CONTACTS), strict=True))
     shown: dict[str, list[Picture]] = defaultdict(list)
     for k in sorted(k for k in chosen if sources[k]):
         record = report.records[k]
-        shown[record.device].append(Picture(sources[k], f"row {record.row.row}, {names.get(labels[k], 'no label')}"))
+        words = _drawn_words(report, record) if report.muscles else names.get(labels[k], "no label")
+        shown[record.device].append(Picture(sources[k], f"row {record.row.row}, {words}"))
     images = Counter(r.device for r in report.records if r.thumbnail)
     sheets = tuple(
         Sheet(name or "unnamed device", images[name], tuple(shown[name]))
@@ -268,8 +278,18 @@ def contact_sheet(report: QualityReport, album: Album) -> tuple[tuple[Sheet, ...
     return sheets, sum(images.values()) - sum(len(sheet.pictures) for sheet in sheets)
 
 
-def _label(report: QualityReport, k: int) -> int:
-    """Class of the person whose image it is; -1 = unknown."""
+def _drawn_words(report: QualityReport, record: ImageRecord) -> str:
+    return " and ".join(_title(report, m.label) for m in record.drawn) or "nothing drawn"
+
+
+def _title(report: QualityReport, muscle: str) -> str:
+    return next(m.title for m in report.muscles if m.name == muscle)
+
+
+def _label(report: QualityReport, k: int) -> int | str:
+    """Class of the person whose image it is, -1 = unknown; in a study of muscles what is drawn on it."""
+    if report.muscles:
+        return _drawn_words(report, report.records[k])
     owner = int(report.owner[k])
     return int(report.labels[owner]) if 0 <= owner < len(report.labels) else -1
 

@@ -15,15 +15,21 @@ from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
+from numpy.typing import NDArray
 
 from client.quality.images import Look
 from client.quality.records import ImageRecord, MaskMeasures
+from sarco_models.config import StudyConfig
 from sarco_models.errors import Finding
 from sarco_models.image_cache import make_cache
 from sarco_models.images import Facts
 from sarco_models.preprocess import PREPROCESSING_VERSION
+from sarco_models.targets import Target, target_words
+from sarco_models.views import View
 
-CHECKS_VERSION = 1
+Pixels = NDArray[np.uint8]
+
+CHECKS_VERSION = 2
 """Raise it when the same image would be judged otherwise, so that no stale judgement is read."""
 
 _TABLE = "CREATE TABLE IF NOT EXISTS looks (key TEXT PRIMARY KEY, record TEXT, grey BLOB, thumbnail BLOB, view BLOB)"
@@ -88,6 +94,7 @@ def key_of(look: Look) -> str:
     """Digest of everything that the look depends on; files by name, size and time of last change."""
     digest = hashlib.blake2b(digest_size=20)
     digest.update(f"{CHECKS_VERSION}|{PREPROCESSING_VERSION}|{look.study.image.model_dump_json()}".encode())
+    digest.update(target_words(look.study).encode())
     digest.update(f"|{look.row}|{look.calibration}|{look.templates}|".encode() + look.salt)
     for name in (look.row.image, look.row.mask):
         path = look.folder / name
@@ -103,16 +110,43 @@ def _encoded(record: ImageRecord) -> tuple[str, bytes, bytes, bytes | None]:
     plain["facts"] = asdict(record.facts) if record.facts else None
     plain["measures"] = asdict(record.measures) if record.measures else None
     plain["phash"] = f"{record.phash:x}"  # 64 bits are more than JSON's numbers promise
+    plain["drawn"] = [asdict(measures) for measures in record.drawn]
+    plain["target"] = _of_target(record.target)
     view = None if record.view is None else np.ascontiguousarray(record.view).tobytes()
+    if view and record.target:
+        view += np.ascontiguousarray(record.target.classes).tobytes()
     return json.dumps(plain), record.grey.astype("<i8").tobytes(), record.thumbnail, view
 
 
-_APART = ("row", "grey", "thumbnail", "view")
+_APART = ("row", "grey", "thumbnail", "view", "target")
+
+
+def _of_target(target: Target | None) -> dict[str, Any] | None:
+    """All of a target but its classes."""
+    if target is None:
+        return None
+    return {
+        "annotated": sorted(target.annotated),
+        "present": sorted(target.present),
+        "view": target.view.numbers().tolist(),
+        "muscle": target.muscle,
+        "findings": [asdict(finding) for finding in target.findings],
+    }
+
+
+def _target(plain: Mapping[str, Any] | None, classes: Pixels, study: StudyConfig) -> Target | None:
+    if plain is None:
+        return None
+    view = View.of_numbers(plain["view"], study.image.size)
+    annotated, present = frozenset(plain["annotated"]), frozenset(plain["present"])
+    told = tuple(Finding(**finding) for finding in plain["findings"])
+    return Target(classes, annotated, present, view, plain["muscle"], told)
 
 
 def _decoded(look: Look, text: str, grey: bytes, thumbnail: bytes, view: bytes | None) -> ImageRecord:
     plain: Mapping[str, Any] = json.loads(text)
     side = look.study.image.size
+    squares = np.frombuffer(view or b"", dtype=np.uint8).reshape(-1, side, side)  # pixels, and classes if there are any
     return ImageRecord(
         **{
             **plain,
@@ -127,6 +161,9 @@ def _decoded(look: Look, text: str, grey: bytes, thumbnail: bytes, view: bytes |
             "text": tuple(tuple(box) for box in plain["text"]),
             "grey": np.frombuffer(grey, dtype="<i8").astype(np.int64),
             "thumbnail": thumbnail,
-            "view": None if view is None else np.frombuffer(view, dtype=np.uint8).reshape(side, side),
+            "view": None if view is None else squares[0],
+            "target": _target(plain["target"], squares[-1], look.study) if view else None,
+            "drawn": tuple(MaskMeasures(**measures) for measures in plain["drawn"]),
+            "annotated": tuple(plain["annotated"]),
         }
     )

@@ -144,6 +144,20 @@ HTML = """<!doctype html>
 {% endfor %}
 {% endfor %}
 
+{% if report.muscles %}
+<h2 id="muscles">Muscles</h2>
+<p class="meta">Usable images only. Where images.csv does not say what was looked for (column <code>annotated</code>),
+ it is every muscle that any mask of this hospital holds; a muscle that nobody looked for is not learned as absent.</p>
+<div class="scroll"><table><thead><tr><th scope="col">Muscle</th><th scope="col">Outline</th>
+<th scope="col" class="num">Images: drawn</th><th scope="col" class="num">Images: looked for</th>
+<th scope="col" class="num">People: drawn</th></tr></thead><tbody>
+{% for m in report.muscles %}
+<tr><th scope="row">{{ m.title }}</th><td><svg width="34" height="10" role="img" aria-label="colour of its outline">
+<path d="M0 5H34" stroke="{{ m.colour }}" stroke-width="4"/></svg></td><td class="num">{{ counted(m.drawn) }}</td>
+<td class="num">{{ counted(m.looked_for) }}</td><td class="num">{{ counted(m.people) }}</td></tr>
+{% endfor %}
+</tbody></table></div>
+{% endif %}
 {% if distributions %}
 <h2 id="values">Values, against what is plausible</h2>
 <p class="meta">One picture for each feature of the study, one value per participant. Columns show how many people have
@@ -200,15 +214,16 @@ HTML = """<!doctype html>
 <p class="meta">Grey levels are those of the tissue region, 0 = black, 255 = white; the upright line is the median. A
  device whose hill lies elsewhere than the others' was set brighter or darker.</p>
 {% endif %}
-{% if muscles %}
+{% if sizes %}
 <h3>Measured inside the masks</h3>
 <p class="meta">One value per participant: the mean over the person's images.</p>
-<div class="cards">{% for d in muscles %}{{ card(d) }}{% endfor %}</div>
+<div class="cards">{% for d in sizes %}{{ card(d) }}{% endfor %}</div>
 {% endif %}
 
 {% if sheets %}
 <h2 id="sheet">Contact sheet</h2>
-<p class="meta">A choice across devices and classes, with the outline of the mask. Does each outline follow the muscle?
+<p class="meta">A choice across devices and {% if report.muscles %}muscles, with all outlines{% else %}classes, with the
+ outline of the mask{% endif %}. Does each outline follow the muscle?
  Suspected text is blacked out.{% if not_shown %} {{ several(not_shown, "further image") }} not shown.{% endif %}</p>
 <div class="contact">
 {% for sheet in sheets %}

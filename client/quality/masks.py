@@ -69,7 +69,7 @@ SIZES = {
     "rectus femoris": Size((3, 35), (0.5, 15)),
     "biceps brachii": Size((6, 45), (1.5, 25), parts=2),
     "triceps brachii": Size((6, 45), (1.5, 25), parts=3),
-    "rectus abdominis": Size((2.5, 22), (0.7, 14)),
+    "rectus abdominis": Size((2.5, 22), (0.7, 14), parts=2),
     "peroneus longus and brevis": Size((4, 35), (0.7, 14), parts=2),
     "vastus lateralis": Size((5, 45), (1.5, 45)),
 }
@@ -122,26 +122,27 @@ def look_at_mask(folder: Path, row: ImageRow, frame: Frame, small: NDArray[np.ui
     """
     needed = cfg.roi == "mask"
     if not row.mask:
-        return MaskLook((_missing(row, needed=needed),))
+        return MaskLook((missing(row, needed=needed),))
     path = folder / row.mask
     try:
         mask = read_mask(path, frame, label=row.mask_label or None)
     except MaskError as error:
-        return MaskLook(tuple(_refused(f, row, needed=needed) for f in error.findings))
+        return MaskLook(tuple(refused(f, row, needed=needed) for f in error.findings))
     header = read_mask_header(path)
-    drawn = _Drawn.of(mask)
+    drawn = Outlines.of(mask)
     findings = [
-        *_shape_findings(drawn, row),
-        *_size_findings(drawn, frame, row),
-        *_place_findings(drawn, frame, small, row),
-        *_other_image(folder, header, row),
+        *shape_findings(drawn, row),
+        *size_findings(drawn, frame, row),
+        *place_findings(drawn, frame, small, row),
+        *other_image(folder, header, row),
         *mask_header_findings(header, row),
     ]
     content = hashlib.blake2b(f"{mask.shape}".encode() + np.packbits(mask).tobytes(), digest_size=16).hexdigest()
     return MaskLook(tuple(findings), mask, drawn.outer, drawn.measures(frame), content)
 
 
-def _missing(row: ImageRow, *, needed: bool) -> Finding:
+def missing(row: ImageRow, *, needed: bool) -> Finding:
+    """An image without a mask."""
     severity: Severity = "warning" if needed else "note"
     remedy = "draw it and name it in images.csv" + (LEFT_OUT if needed else "")
     return Finding(
@@ -149,7 +150,7 @@ def _missing(row: ImageRow, *, needed: bool) -> Finding:
     )
 
 
-def _refused(finding: Finding, row: ImageRow, *, needed: bool) -> Finding:
+def refused(finding: Finding, row: ImageRow, *, needed: bool) -> Finding:
     """A mask that cannot be used leaves its image out where masks are needed; names of labels may be anything."""
     seen = finding.seen
     if finding.rule in ("several-labels", "label"):
@@ -173,7 +174,7 @@ def _found(  # noqa: PLR0913 - the parts of a finding, in its order
 
 
 @dataclass(frozen=True, eq=False)
-class _Drawn:
+class Outlines:
     """A mask by its outlines.
 
     Attributes:
@@ -191,7 +192,8 @@ class _Drawn:
     columns: tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]
 
     @classmethod
-    def of(cls, mask: Mask) -> "_Drawn":
+    def of(cls, mask: Mask) -> "Outlines":
+        """Of a mask that is not empty."""
         pixels = np.ascontiguousarray(mask).view(np.uint8)
         contours, tree = cv2.findContours(pixels, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
         inner = tree[0][:, 3] >= 0  # a hole has a parent
@@ -236,7 +238,8 @@ def _pixels(contour: NDArray[Any], *, hole: bool) -> int:
     return round(cv2.contourArea(contour) + (1 - edge if hole else 1 + edge))
 
 
-def _shape_findings(drawn: _Drawn, row: ImageRow) -> list[Finding]:
+def shape_findings(drawn: Outlines, row: ImageRow) -> list[Finding]:
+    """Whether a muscle is whole: borders, pieces, holes."""
     findings: list[Finding] = []
     sides, ends = drawn.contact()
     if ends > TOP_CONTACT:
@@ -264,7 +267,8 @@ def _shape_findings(drawn: _Drawn, row: ImageRow) -> list[Finding]:
     return findings
 
 
-def _size_findings(drawn: _Drawn, frame: Frame, row: ImageRow) -> list[Finding]:
+def size_findings(drawn: Outlines, frame: Frame, row: ImageRow) -> list[Finding]:
+    """Whether a muscle has the size of one; of a part where millimetres are not known."""
     share = cv2.countNonZero(drawn.pixels) / drawn.pixels.size
     if share > LARGEST_SHARE:
         remedy = "draw the muscle alone"
@@ -284,7 +288,7 @@ def _size_findings(drawn: _Drawn, frame: Frame, row: ImageRow) -> list[Finding]:
 # ---- place -----------------------------------------------------------------------------------------------------------
 
 
-def _place_findings(drawn: _Drawn, frame: Frame, small: NDArray[np.uint8], row: ImageRow) -> list[Finding]:
+def place_findings(drawn: Outlines, frame: Frame, small: NDArray[np.uint8], row: ImageRow) -> list[Finding]:
     """Whether the outline runs along bright lines, or would do so elsewhere."""
     row_mm, column_mm = _assumed_spacing(frame)
     (height, width), (columns, first, below) = frame.pixels.shape, drawn.columns
@@ -319,7 +323,7 @@ def _offset(fit: Agreement, frame: Frame) -> str:
     return f"fits {fit.best / max(fit.here, 1e-3):.1f} times better {moved}"
 
 
-def _other_image(folder: Path, header: MaskHeader, row: ImageRow) -> list[Finding]:
+def other_image(folder: Path, header: MaskHeader, row: ImageRow) -> list[Finding]:
     """LabelMe says which picture an outline was drawn on."""
     source = PurePosixPath(header.image.replace("\\", "/"))
     if not header.image or source.stem.casefold() == PurePosixPath(row.image).stem.casefold():

@@ -8,7 +8,7 @@ import base64
 import hashlib
 import importlib.metadata
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from jinja2 import Environment, StrictUndefined
@@ -39,6 +39,7 @@ _SECTIONS: dict[Severity, str] = {
 _KINDS = {"File": "place", "Row": "row", "Column": "place", "Seen": "words", "Expected": "words", "What to do": "words"}
 _PARTS = {
     "findings": "Findings",
+    "muscles": "Muscles",
     "values": "Values",
     "missing": "Missing values",
     "devices": "Devices",
@@ -79,7 +80,7 @@ def page(report: QualityReport) -> str:
     rules = _label_rules(report)
     filled = {
         "values": tables["distributions"], "missing": tables["gaps"], "devices": images["devices"],
-        "sheet": images["sheets"], "labels": rules, "checks": checks,
+        "sheet": images["sheets"], "labels": rules, "checks": checks, "muscles": report.muscles,
     }  # fmt: skip
     text = environment.from_string(
         HTML
@@ -116,7 +117,7 @@ def _tables(report: QualityReport) -> dict[str, Any]:
         "fewest": FEWEST,
         "shares": inventory.shares(report),
         "gaps": inventory.gaps(report),
-        "gap_labels": ["Positive", "Negative"] if labelled else [],
+        "gap_labels": ["Positive", "Negative"] if labelled and not report.muscles else [],
         "map_column": _map_column(report.participants),
         "emptiest": inventory.emptiest(report),
     }
@@ -128,7 +129,7 @@ def _images(report: QualityReport) -> dict[str, Any]:
     return {
         "devices": devices,
         "more_devices": more_devices,
-        "muscles": inventory.muscles(report),
+        "sizes": inventory.muscles(report),
         "sheets": sheets,
         "not_shown": not_shown,
     }
@@ -175,15 +176,15 @@ def _places(count: int) -> str:
 def _counts(report: QualityReport) -> list[Count]:
     if not report.participants:
         return []
+    negative, positive = report.usable
+    usable = Count("participants usable", _counted(positive + negative), _counted(report.participants))
+    if report.muscles:
+        return [Count("participants", _counted(report.participants)), usable, *_image_counts(report)]
     classes = [f"{_counted(int((report.labels == k).sum()))} {name}" for name, k in CLASSES.items()]
     unlabelled = int((report.labels < 0).sum())
     below = (" · ".join(classes), *([f"{_counted(unlabelled)} without a label"] if unlabelled else []))
-    negative, positive = report.usable
     seen = (f"{_counted(positive)} positive · {_counted(negative)} negative",)
-    counts = [
-        Count("participants", _counted(report.participants), below=below),
-        Count("participants usable", _counted(positive + negative), _counted(report.participants), seen),
-    ]
+    counts = [Count("participants", _counted(report.participants), below=below), replace(usable, below=seen)]
     return counts + (_image_counts(report) if report.records else [])
 
 
@@ -191,7 +192,7 @@ def _image_counts(report: QualityReport) -> list[Count]:
     usable = sum(r.usable for r in report.records)
     left = len(report.records) - usable
     masks = sum(bool(r.row.mask) for r in report.records)
-    read = sum(r.measures is not None for r in report.records)
+    read = usable if report.muscles else sum(r.measures is not None for r in report.records)
     named = len({r.device for r in report.records if r.device})
     unnamed = sum(not r.device for r in report.records if r.facts)
     return [

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from sarco_models.errors import Finding
 from sarco_models.images import Box, Facts
 from sarco_models.schema import ImageRow
+from sarco_models.targets import Target
 
 Verdict = Literal["may join", "errors", "cannot check"]
 
@@ -54,11 +55,14 @@ class ImageRecord:
         header_id: keyed digest of the DICOM patient id, "" when the file has none; equal for equal ids within a site.
         grey: (256,) number of tissue pixels at each grey level.
         mask_content: digest of the mask's pixels, "" without a mask.
-        measures: of the muscle; None without a readable mask.
+        measures: of the muscle, in a study of muscles of the first one; None without a readable mask.
         text: boxes of suspected burned-in text in the tissue region.
         thumbnail: JPEG, at most 192 pixels wide, text blacked out, mask outlined; b"" when it could not be read.
         left_out: a training run would do without this image.
         view: (size, size) what the network would see; None when it is left out, or has been put into the cache.
+        target: what it would be to find there, in a study of muscles; None likewise.
+        drawn: sizes of the muscles that are drawn, in a study of muscles; the label is the muscle's name.
+        annotated: names of the muscles that were looked for, as the hospital has said; empty = not said.
     """
 
     row: ImageRow
@@ -79,6 +83,9 @@ class ImageRecord:
     thumbnail: bytes = b""
     left_out: bool = False
     view: NDArray[np.uint8] | None = None
+    target: Target | None = None
+    drawn: tuple[MaskMeasures, ...] = ()
+    annotated: tuple[str, ...] = ()
 
     @property
     def usable(self) -> bool:
@@ -107,6 +114,27 @@ class FeatureSummary:
     values: NDArray[np.float64]
 
 
+@dataclass(frozen=True)
+class Coverage:
+    """One muscle of the study as a hospital has drawn it.
+
+    Attributes:
+        name: as the study has it.
+        title: in words.
+        colour: of its outlines, as CSS writes it.
+        drawn: images on which it is.
+        looked_for: usable images on which somebody looked for it, whether or not it is there.
+        people: of whom it is drawn.
+    """
+
+    name: str
+    title: str
+    colour: str
+    drawn: int
+    looked_for: int
+    people: int
+
+
 @dataclass(frozen=True, eq=False)
 class QualityReport:
     """Everything that is known of a site's data after one pass.
@@ -126,6 +154,7 @@ class QualityReport:
         usable: people by class (negative, positive) whom a training run would see.
         label_rules: for each rule whose parts are present, (agreeing, compared) participants.
         checked: checks that ran, by name; False where something needed was absent.
+        muscles: what is drawn of each muscle of the study; empty in a study that finds none.
     """
 
     title: str
@@ -142,6 +171,7 @@ class QualityReport:
     usable: tuple[int, int]
     label_rules: Mapping[str, tuple[int, int]] = field(default_factory=dict)
     checked: Mapping[str, bool] = field(default_factory=dict)
+    muscles: tuple[Coverage, ...] = ()
 
     @property
     def verdict(self) -> Verdict:

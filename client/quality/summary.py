@@ -41,6 +41,7 @@ def _finding(finding: Finding) -> dict[str, Any]:
 def _summary(report: QualityReport) -> dict[str, Any]:
     counts = Counter(f.severity for f in report.findings)
     negative, positive = report.usable
+    muscles = {m.title: {"drawn": m.drawn, "looked_for": m.looked_for, "people": m.people} for m in report.muscles}
     return {
         "errors": counts["error"],
         "warnings": counts["warning"],
@@ -58,7 +59,7 @@ def _summary(report: QualityReport) -> dict[str, Any]:
             rule: {"agreeing": agreeing, "compared": compared}
             for rule, (agreeing, compared) in report.label_rules.items()
         },
-    }
+    } | ({"muscles": muscles} if muscles else {})
 
 
 def groups(findings: Iterable[Finding]) -> Iterator[tuple[str, str, tuple[Finding, ...]]]:
@@ -88,7 +89,8 @@ def counted(report: QualityReport) -> str:
     """What was looked at, in one line."""
     negative, positive = report.usable
     usable = sum(r.usable for r in report.records)
-    words = f"{_number(report.participants, 'participant')} ({positive} positive, {negative} negative)"
+    words = _number(report.participants, "participant")
+    words += f" ({positive + negative} usable)" if report.muscles else f" ({positive} positive, {negative} negative)"
     return words + (f", {usable} of {_number(len(report.records), 'image')} usable" if report.records else "")
 
 

@@ -35,10 +35,15 @@ def table_findings(table: ParticipantTable, study: StudyConfig, label_rule: str 
     """
     columns = written(table, study)
     of_model = {c.name: table.values[:, k] for k, c in enumerate(design_columns(study.features))}
-    findings = (
+    of_values = (
         *value_findings(columns, table.rows),
         *combination_findings(columns, table.rows),
         *completeness_findings(table, study, columns),
+    )
+    if study.segments:  # nobody is positive or negative
+        return in_table(table, of_values)
+    findings = (
+        *of_values,
         *leakage_findings(of_model, table.labels),
         *_label_findings(table, study, label_rule or study.label.rule),
     )
@@ -50,7 +55,9 @@ def table_findings(table: ParticipantTable, study: StudyConfig, label_rule: str 
 
 def label_agreement(table: ParticipantTable, study: StudyConfig) -> dict[str, tuple[int, int]]:
     """Rule -> (people whose label is what the rule says, people whom it decides); only rules that decide somebody."""
-    agreement = {}
+    agreement: dict[str, tuple[int, int]] = {}
+    if study.segments:
+        return agreement
     for name, decided in _decisions(table, study).items():
         compared = (decided >= 0) & (table.labels >= 0)
         if compared.any():

@@ -91,6 +91,12 @@ _TITLES: dict[str, tuple[str, str]] = {
     "label-part": ("A column that defines the label", "The model would only repeat the definition."),
     "leakage": ("A column that gives the label away", _TELLS),
     "image-count": ("Number of images differs between the classes", _TELLS),
+    "people-drawn": ("People of whom muscles are drawn", "With too few, the site's part of the model is mostly noise."),
+    "muscle-coverage": (
+        "Which muscles are drawn",
+        "A muscle that is there and not drawn is learned as its absence, unless it was not looked for.",
+    ),
+    "annotated": ("Muscles that the study is not about", "What was looked for on an image must be clear."),
     "muscle": ("Muscles and sides", "Another muscle looks different, whatever the disease."),
     # identity
     "identity-id": ("Participant ids that look like a person's", _IDENTITY),
@@ -168,6 +174,20 @@ _TITLES: dict[str, tuple[str, str]] = {
     "mask-size-implausible": ("Muscles that are too large or too small", _WRONG_MASK),
     "mask-file": ("Masks that cannot be read", _WRONG_MASK),
     "labelme": ("LabelMe files that cannot be read", _WRONG_MASK),
+    "open-outline": (
+        "Outlines that are not closed",
+        "A line bounds no area; what its author meant can only be guessed.",
+    ),
+    "crossed-outline": (
+        "Outlines that cross themselves",
+        "What lies between the crossings may be muscle or not, by how the outline is read.",
+    ),
+    "overlapping-muscles": ("Two muscles drawn over each other", "A pixel belongs to one muscle."),
+    "beyond-view": ("Muscles that the network's window cuts off", "What is not seen is neither learned nor found."),
+    "overlap-thin": ("Muscles that share a border", "What belongs to both is neither learned nor measured."),
+    "unknown-label": ("Labels that the study does not know", "Which muscle is meant must be said, never guessed."),
+    "another-muscle": ("Another muscle is drawn than the image is said to be of", _WRONG_MASK),
+    "muscle-unknown": ("Images whose muscle is not said", "Which muscle is to be found must be said, never guessed."),
     "empty-mask": ("Masks in which nothing is drawn", _WRONG_MASK),
     "several-labels": ("Masks with several labels", "Which of them is the muscle must be said, never guessed."),
     "mask-outside": ("Masks that reach out of the image", _WRONG_MASK),

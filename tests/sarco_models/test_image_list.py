@@ -221,3 +221,12 @@ def test_a_workbook_lists_images_as_well(tmp_path: Path) -> None:
     book.save(tmp_path / "images.xlsx")
     (row,), findings = read_images(tmp_path / "images.csv", ["P0"])
     assert (row.exam_date, row.frame, findings) == ("2024-03-05", 4, ())
+
+
+def test_muscles_that_were_looked_for_are_separated_by_semicolons(tmp_path: Path) -> None:
+    columns = (*IMAGE_COLUMNS, "annotated")
+    cells = ["biceps; RA ;", "", "NA", "triceps"]
+    file = write_csv(tmp_path / "images.csv", columns, [(f"{k}.png", "P0", "", c) for k, c in enumerate(cells)])
+    rows, findings = read_images(file, ["P0"])
+    assert findings == ()
+    assert [row.annotated for row in rows] == [("biceps", "RA"), (), (), ("triceps",)]

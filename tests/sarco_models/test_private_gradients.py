@@ -26,7 +26,6 @@ from sarco_models.per_participant import (
     Gradients,
     Single,
     all_at_once,
-    bags,
     gradients_of,
     one_by_one,
     only_linear,
@@ -185,7 +184,7 @@ def test_all_people_at_once_and_one_by_one_are_the_same(name: str) -> None:
     batch = batch_of(model, (1,) * 9 if name in TABLES else (*IMAGES_OF, 1, 5, 0, 2))
     net = model.net.train()
     (together,) = all_at_once(net, batch)
-    singles = list(one_by_one(trained_parameters(net), (participant_loss(net, bag) for bag in bags(batch))))
+    singles = list(one_by_one(trained_parameters(net), (participant_loss(net, bag) for bag in batch.bags())))
     torch.testing.assert_close(together.norms(), torch.cat([s.norms() for s in singles]), rtol=1e-12, atol=0)
     sums = clipped(net, iter([together])), clipped(net, iter(singles))
     assert float((sums[0] - sums[1]).abs().max()) < 1e-12
@@ -394,7 +393,7 @@ def test_clipping_and_noise_are_opacus_own(make: str, clip: float) -> None:
 
     ours, theirs = optimizer(ParticipantOptimizer, net), optimizer(DPOptimizer, twin)
     parts = {
-        "singles": one_by_one(trained_parameters(net), (participant_loss(net, bag) for bag in bags(batch))),
+        "singles": one_by_one(trained_parameters(net), (participant_loss(net, bag) for bag in batch.bags())),
         "together": all_at_once(net, batch),
     }
     ours.gather(trained_parameters(net), parts[make])
