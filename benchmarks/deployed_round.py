@@ -33,8 +33,9 @@ ROLES = {
     "client.supernode": "supernode",
     "flwr-clientapp": "clientapp",
     "flwr-serverapp": "serverapp",
-    "flower-superlink": "superlink",
+    "server.superlink": "superlink",
     "flower-superexec": "superexec",
+    "client.superexec": "superexec",
     "server.gate": "gate",
 }
 
@@ -58,6 +59,8 @@ class Usage:
         for pid, line in processes_of(base):
             role = next((name for part, name in ROLES.items() if part in line), "other")
             with suppress(OSError, IndexError, ValueError):
+                called = Path(f"/proc/{pid}/comm").read_text().strip()  # a ClientApp is a copy, and says its name there
+                role = "clientapp" if called == "flwr-clientapp" else role
                 fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
                 self.cpu[pid] = (role, (int(fields[11]) + int(fields[12])) / TICK)
                 peak = next(x for x in Path(f"/proc/{pid}/status").read_text().splitlines() if x.startswith("VmHWM"))

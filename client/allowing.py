@@ -10,7 +10,7 @@ import json
 import re
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from sarco_models.config import StudyConfig
 from sarco_models.errors import ConfigError
 
 PEERS = "[[peers]]"
+_RULE = re.compile(r"[a-z][a-z0-9_]*")
 _KEY = re.compile(r"\s*([A-Za-z0-9_-]+)\s*=")
 _TABLE = re.compile(r"\s*\[+\s*([^\]]+?)\s*\]+")
 
@@ -54,6 +55,10 @@ class Allowing:
 
     changes: tuple[Change, ...]
     peers: tuple[Peer, ...] = ()
+
+    def beside(self, rule: str) -> Allowing:
+        """The same, and how the labels were made; empty: the same."""
+        return replace(self, changes=(Change("", "label_rule", rule, "as you say"), *self.changes)) if rule else self
 
     def lines(self) -> Iterator[str]:
         """What would be written, table by table; with its reason where the study's own words have not given it."""
@@ -132,6 +137,16 @@ def lacking(
         found["policy", "metrics"] = Change("policy", "metrics", ["auc"], words)
     known = {peer["name"] for peer in settings.get("peers", [])}
     return Allowing(tuple(found.values()), tuple(p for p in peers if p.name not in known) if wants_peers else ())
+
+
+def rule_open(study: StudyConfig, settings: Mapping[str, Any]) -> bool:
+    """Whether somebody must be asked how the labels were made: nobody has said, and the study takes several rules."""
+    return settings.get("label_rule") in (None, UNKNOWN_RULE) and study.label.allow_mixed_rules
+
+
+def is_rule(word: str) -> bool:
+    """Whether a word can be the name of a rule, and says something."""
+    return bool(_RULE.fullmatch(word)) and word != UNKNOWN_RULE
 
 
 def differing_rule(study: StudyConfig, settings: Mapping[str, Any]) -> str:

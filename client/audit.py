@@ -18,9 +18,8 @@ from typing import Any
 
 from sarco_models.chain import TORN, Chain, Entry, Fact, check_heads, read
 from sarco_models.errors import ChainBroken, ConfigError
-from sarco_models.messages import task_of
+from sarco_models.messages import Code, Reply, Request, task_of
 from sarco_models.payload import Part, digest_of_parts, parts_of
-from sarco_models.wire import Code, Reply, Request
 
 FILE = "audit.jsonl"
 

@@ -18,7 +18,7 @@ from client.budget_words import limits, lines
 from client.ledger import FILE, Ledger, heads_kept
 from client.person_sets import PersonSet, tables_digest
 from client.quality.check import says_synthetic
-from client.workspace import SiteConfig
+from client.site_config import SiteConfig
 from sarco_models.chain import read
 from sarco_models.config import load_config, load_study
 from sarco_models.errors import ConfigError

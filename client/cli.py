@@ -217,7 +217,7 @@ def _say_all(lines: Iterable[str]) -> None:
 def key(site: Annotated[Path, typer.Argument(help="Your site.toml.")]) -> None:
     """Show the public line that other hospitals enrol you with, for secure aggregation; the key is made if need be."""
     from client.identity import enrolment
-    from client.workspace import SiteConfig
+    from client.site_config import SiteConfig
     from sarco_models.config import load_config
 
     try:
@@ -258,7 +258,7 @@ def _options(site: Path | None, data: Path, workers: int) -> "tuple[Options, Pat
 
     if site is None:
         return Options(workers=workers), data / CACHE
-    from client.workspace import SiteConfig
+    from client.site_config import SiteConfig
     from sarco_models.config import load_config
 
     config = load_config(site, SiteConfig)

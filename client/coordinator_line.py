@@ -1,6 +1,7 @@
-"""One look at the coordinator's door, as a SuperNode would knock: name, port, certificate, and the hour it shows.
+"""One look at the coordinator's door, as a SuperNode would knock: name, port, certificate, its hour, and who may enter.
 
-Nothing is sent but a request for nothing. A proxy that the environment names is used, as Flower's programs use it.
+Nothing is sent but two requests for nothing (:mod:`client.admission`). A proxy that the environment names is used, as
+Flower's programs use it.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from pathlib import Path
 from urllib.parse import SplitResult, unquote, urlsplit
 from urllib.request import getproxies, proxy_bypass
 
+from client.admission import ask, judged
 from client.contact import FAST_S, REMEDIES, SAYS, SLOW_S, End, skew, tls_end
 from client.kit import Kit
 from client.node_key import certificate_chain
@@ -78,7 +80,7 @@ def shown(proxy: str) -> str:
 
 
 def look(folder: SiteFolder, kit: Kit) -> Iterator[Check]:
-    """Name, port, certificate, clock; the first that fails is the last."""
+    """Name, port, certificate, clock, admission; the first that fails is the last."""
     proxy = proxy_for(kit.host)
     if proxy:
         try:
@@ -139,7 +141,12 @@ def _behind_tls(folder: SiteFolder, kit: Kit, proxy: str) -> Iterator[Check]:
         certificate = line.sock.getpeercert() or {}
         yield _certificate(str(certificate.get("notAfter", "")))
         line.request("GET", "/")
-        yield clock(skew(line.getresponse().getheader("date", ""), datetime.now(UTC)))
+        answer = line.getresponse()
+        hour = clock(skew(answer.getheader("date", ""), datetime.now(UTC)))
+        answer.read()
+        yield hour
+        if hour.level != "fault":  # else it is refused for that
+            yield _admission(line, folder.node_key)
     except (OSError, HTTPException) as error:
         end = tls_end(error)
         if end is not None:
@@ -149,6 +156,22 @@ def _behind_tls(folder: SiteFolder, kit: Kit, proxy: str) -> Iterator[Check]:
             yield Check("certificate", "fault", f"no TLS at {kit.address}: {error}", "TLS 1.2 or later", remedy)
     finally:
         line.close()
+
+
+def _admission(line: HTTPSConnection, node_key: Path) -> Check:
+    """Whether the coordinator lets this hospital in; a line that breaks only now says nothing of the certificate."""
+    limit = "enrolled, with this node key"
+    try:
+        level, value, remedy = judged(*ask(line, node_key))
+    except ConfigError as error:
+        return Check("admission", "fault", str(error), limit, "see there")
+    except (OSError, HTTPException) as error:
+        end = tls_end(error)
+        if end is not None:
+            return Check("admission", "fault", SAYS[end], limit, REMEDIES[end])
+        remedy = "try again; if it stays so, look for a proxy or a firewall between"
+        return Check("admission", "warning", f"no answer to a SuperNode's request: {error}", limit, remedy)
+    return Check("admission", level, value, limit, remedy)
 
 
 def _line(folder: SiteFolder, kit: Kit, proxy: str) -> HTTPSConnection:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from client.approval import FILE, Approvals, code_digest, login
@@ -16,13 +16,13 @@ from client.identity import by_name
 from client.kit import Kit, is_kit, read_kit
 from client.ledger import FILE as LEDGER
 from client.ledger import Ledger
+from client.site_config import SiteConfig
 from client.study_words import Missing, missing, own_epsilon, sections
-from client.workspace import SiteConfig
+from client.what_leaves import manifest_of
 from sarco_models.chain import Entry, read
 from sarco_models.config import StudyConfig, load_config, load_study
 from sarco_models.errors import ChainBroken, ConfigError
-from sarco_models.fusion import build_model
-from sarco_models.parameters import Manifest, trained_tensors
+from sarco_models.parameters import Manifest
 
 _WIDTH = 100
 _SHOWN = 10
@@ -83,6 +83,10 @@ class Approving:
         lacking = self.approvals.lacking(self.study.digest)
         yield f"\napproval: {lacking}" if lacking else "\napproval: on record already, for this code"
 
+    def again(self, site: Path) -> Approving:
+        """The same study, before a site.toml that was changed meanwhile."""
+        return replace(self, config=load_config(site, SiteConfig))
+
     def needs(self) -> list[Missing]:
         """What site.toml does not allow of the study."""
         names = {self.config.name, *by_name(self.config.peers)}
@@ -139,8 +143,7 @@ def approving(study: Path | Kit | StudyConfig, site: Path) -> Approving:
     if isinstance(study, Path):
         study = read_kit(study, config.name) if is_kit(study) else load_study(study)
     agreed = study.study if isinstance(study, Kit) else study
-    manifest = Manifest.of(trained_tensors(build_model(agreed, weights="none").net))
-    return Approving(agreed, config, site.parent, manifest)
+    return Approving(agreed, config, site.parent, manifest_of(agreed))
 
 
 def verified(site: Path, heads: Path | None) -> Iterator[str]:

@@ -1,6 +1,7 @@
 """Is this hospital fit to take part? Every check says what was found, what it is held against, and what to do.
 
-Nothing is changed, no data are read, and nothing is sent but one request for nothing to the coordinator's own address.
+Nothing is changed, of the data the tables alone are read, to count, and nothing is sent but two requests for nothing to
+the coordinator's own address.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from client.coordinator_line import Check
 from client.joining import free_port
 from client.kit import Kit, other_study, stored
 from client.site_folder import SiteFolder
+from client.suitability import suits
 from sarco_models.errors import SarcoError
 from sarco_models.processes import quiet_environment, supervisor_of
 
@@ -53,14 +55,15 @@ def examine(folder: SiteFolder) -> Iterator[Check]:
         return
     yield Check("kit", "ok", f"for {kit.site}, of {kit.address}, study {kit.study.name} {kit.digest[:12]}")
     yield approved(folder, kit)
+    yield from suits(folder, kit.study)
     yield from coordinator_line.look(folder, kit)
     yield worker(folder)
 
 
 def causes(folder: SiteFolder, kit: Kit) -> Iterator[Check]:
-    """What may be behind a refusal: the quick checks that are not in order."""
+    """What may be behind a refusal: the quick checks that are not in order; not the refusal itself once more."""
     checks = (*private(folder), approved(folder, kit), *coordinator_line.look(folder, kit))
-    return (check for check in checks if check.level != "ok")
+    return (check for check in checks if check.level != "ok" and check.name != "admission")
 
 
 def lines(checks: list[Check]) -> Iterator[str]:
@@ -170,7 +173,7 @@ def data(folder: SiteFolder) -> Check:
 def settings(folder: SiteFolder) -> Check:
     """Whether site.toml can be read as the worker reads it."""
     try:
-        from client.workspace import SiteConfig
+        from client.site_config import SiteConfig
         from sarco_models.config_files import load_config
 
         config = load_config(folder.site_file, SiteConfig)

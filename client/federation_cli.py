@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 from rich.console import Console
 
 from sarco_models.errors import SarcoError
+
+if TYPE_CHECKING:
+    from client.site_folder import SiteFolder
+    from sarco_models.config import StudyConfig
 
 console = Console()
 
@@ -22,19 +26,20 @@ def add_to(app: typer.Typer) -> None:
         app.command()(command)
 
 
-def init(
+def init(  # noqa: PLR0913, PLR0917 - the options of a command
     folder: Annotated[Path, typer.Argument(help="Made if need be; keys and site.toml in it are never replaced.")],
     name: Annotated[str, typer.Option(help="Of the hospital, as the coordinator is to know it: small letters, _.")],
     data: Annotated[Path, typer.Option(help="The folder with participants.csv; it is never touched.")],
     study: Annotated[Path | None, typer.Option(help="A study file: takes over how labels are made.")] = None,
     relay_user: Annotated[str, typer.Option(help="Account for Flower's programs, so that they see no data.")] = "",
+    label_rule: Annotated[str, typer.Option(help="How your labels were made: awgs2019, ... or a word of yours.")] = "",
 ) -> None:
     """Make the hospital's folder: keys, a site.toml that allows nothing, and NAME.pub to send to the coordinator."""
     from client.site_folder import Beginning, make, told
 
     def work() -> Iterable[str]:
-        rule = ""
-        if study is not None:
+        rule = label_rule
+        if study is not None and not rule:
             from sarco_models.config import load_study
 
             rule = load_study(study).label.rule
@@ -116,7 +121,7 @@ def accept(kit_file: Path, site: Path, *, by: str, yes: bool) -> None:
         SarcoError: the kit cannot be used, or the record cannot be written.
     """
     from client.accounts import own, owner_of
-    from client.allowing import PEERS, differing_rule, lacking
+    from client.allowing import PEERS, differing_rule, lacking, rule_open
     from client.desk import approving
     from client.kit import lines, read_kit, store
     from client.site_folder import SiteFolder
@@ -129,13 +134,15 @@ def accept(kit_file: Path, site: Path, *, by: str, yes: bool) -> None:
     allowing = lacking(kit.study, asked.needs(), folder.settings, () if yes else kit.peers)
     different = differing_rule(kit.study, folder.settings)
     _print(["", different] if different else [])
+    if rule_open(kit.study, folder.settings):
+        allowing = allowing.beside(_rule_asked(kit.study, folder, yes=yes))
     if yes and any(need.key == PEERS for need in asked.needs()):
         _print(["--yes writes no [[peers]]: nobody has compared their fingerprints; do, and approve without --yes"])
     if allowing.changes or allowing.peers:
         _print(["", f"To allow all of it, {folder.site_file} would say:", "", *allowing.lines(), ""])
         if yes or typer.confirm("Write these lines into site.toml?"):
             allowing.write(folder.site_file)
-            asked = approving(kit, folder.site_file)
+            asked = asked.again(folder.site_file)
             _print(["written; everything else in the file is as it was"])
         else:
             _print(["site.toml stays as it is: what it does not allow is refused or left out"])
@@ -146,6 +153,31 @@ def accept(kit_file: Path, site: Path, *, by: str, yes: bool) -> None:
     if owner_of(folder):
         own(folder)
     _print([f"kit stored: {folder.kit.parent}", f"Next: sarco-site doctor {folder.path}"])
+
+
+def _rule_asked(study: StudyConfig, folder: SiteFolder, *, yes: bool) -> str:
+    """How the labels were made, as the person who approves says; empty: nobody was asked, or knows."""
+    from client.allowing import is_rule
+    from client.suitability import labels
+
+    if yes:
+        found = labels(folder, study)
+        _print(["", f"{found.value}. Nobody joins without it; {found.remedy}"])
+        return ""
+    _print(
+        [
+            "",
+            f"How were your labels made? The study's are made by {study.label.rule}; it takes others.",
+            "The name leaves with your first answer. Not known yet: leave it empty, and nothing is written.",
+        ]
+    )
+    while True:
+        rule = str(
+            typer.prompt(f"Name of the rule, such as {study.label.rule}", default="", show_default=False)
+        ).strip()
+        if not rule or is_rule(rule):
+            return rule
+        _print([f"{rule!r}: a name has small letters, digits and _, and begins with a letter"])
 
 
 def _say(lines: Callable[[], Iterable[str]]) -> None:

@@ -23,9 +23,10 @@ from client.contact import REMEDIES, SAYS, End, plain, read_contact
 from client.kit import Kit, other_study
 from client.private_files import write_private
 from client.site_folder import SiteFolder
+from client.suitability import insist
 from sarco_models.chain import Chain
 from sarco_models.errors import ConfigError, ProcessError
-from sarco_models.processes import Program, program, quiet_environment, states, supervisor_of
+from sarco_models.processes import Program, quiet_environment, states, supervisor_of
 
 WORKER, SUPERNODE, SUPEREXEC = "worker", "supernode", "superexec"
 
@@ -119,10 +120,11 @@ class Joining:
         """Check what can be checked without the coordinator, and lay out Flower's folder.
 
         Raises:
-            ConfigError: the study is not approved, a key is not private, the relay's account cannot be used or can
-                read the data.
+            ConfigError: the study is not approved, or the data do not suit it; a key is not private; the relay's
+                account cannot be used or can read the data.
         """
         _check(folder, kit)
+        insist(folder, kit.study)
         closed_to_relay(folder)
         try:
             _lay_out(folder)
@@ -180,7 +182,7 @@ class Joining:
     def _superexec(self) -> tuple[str, ...]:
         secret = str(self.folder.flower / "superexec.secret")
         address = f"127.0.0.1:{self.port}"
-        command = (program("flower-superexec"), "--runtime-api-address", address, "--insecure")
+        command = (sys.executable, "-m", "client.superexec", "--runtime-api-address", address, "--insecure")
         return (*command, "--superexec-auth-secret-file", secret)
 
     def _use_small_pieces(self) -> bool:

@@ -16,8 +16,8 @@ from pydantic import Field
 from sarco_models.config import Config, StudyConfig
 from sarco_models.encoding import most_bytes
 from sarco_models.errors import PolicyViolation
+from sarco_models.messages import Assess, Code, Evaluate, Keys, Masking, Measure, Probe, Request, Reveal, Train
 from sarco_models.parameters import Manifest
-from sarco_models.wire import Assess, Code, Evaluate, Keys, Masking, Measure, Probe, Request, Reveal, Train
 
 Task = Literal["Describe", "Setup", "Train", "Evaluate", "Assess", "Measure", "Probe", "Keys", "Reveal"]
 Statistic = Literal["sums", "histogram", "assessment", "leakage"]

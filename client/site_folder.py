@@ -235,11 +235,7 @@ def make(folder: Path, beginning: Beginning) -> SiteFolder:
 
 
 def _check(folder: Path, beginning: Beginning) -> None:
-    if not _NAME.fullmatch(beginning.name):
-        raise ConfigError(
-            f"--name {beginning.name!r}: a name has small letters, digits and _, and begins with a letter: such as "
-            "hospital_a"
-        )
+    _check_names(beginning)
     if not beginning.data.is_dir():
         raise ConfigError(f"--data {beginning.data}: there is no such folder: name the one with participants.csv")
     if beginning.data.resolve() == folder.resolve():
@@ -257,6 +253,19 @@ def _check(folder: Path, beginning: Beginning) -> None:
             raise ConfigError(
                 f"{there}: is of {name}, and --name is {beginning.name}: choose another folder, or the same name"
             )
+
+
+def _check_names(beginning: Beginning) -> None:
+    if not _NAME.fullmatch(beginning.name):
+        raise ConfigError(
+            f"--name {beginning.name!r}: a name has small letters, digits and _, and begins with a letter: such as "
+            "hospital_a"
+        )
+    if beginning.rule and not _NAME.fullmatch(beginning.rule):
+        raise ConfigError(
+            f"--label-rule {beginning.rule!r}: a name has small letters, digits and _, and begins with a letter: such "
+            "as awgs2019, ewgsop2, ct_l3_smi"
+        )
 
 
 def _site_toml(beginning: Beginning) -> str:
@@ -292,6 +301,11 @@ def told(folder: SiteFolder, asked: Beginning) -> Iterator[str]:
     yield f"{folder.path}: the folder of {asked.name}. It allows nothing yet; keep it out of shared backups."
     if not (folder.data / "participants.csv").exists() and not list(folder.data.glob("participants.*")):
         yield f"{folder.data}: holds no participants.csv yet: sarco-site ingest or sarco-site check-data helps"
+    if folder.settings.get("label_rule") == UNKNOWN_RULE:
+        yield (
+            f"How your labels were made is not said yet: label_rule in {folder.site_file}, such as awgs2019. "
+            "sarco-site approve asks for it; nobody joins without it."
+        )
     yield ""
     yield f"1. Send this file to the coordinator: {pub}"
     yield f"   Read its fingerprint out over the telephone: {fingerprint(folder)}"

@@ -13,6 +13,8 @@ from __future__ import annotations
 import argparse
 import contextlib
 import functools
+import gc
+import importlib
 import logging
 import math
 import os
@@ -27,6 +29,7 @@ from types import SimpleNamespace
 from typing import Any, NoReturn
 
 import httpx
+import uvicorn
 from flwr.supercore.inflatable.inflatable_utils import pull_objects
 from flwr.supernode import fleet_http_connection, start_client_internal
 from flwr.supernode.cli.flower_supernode import flower_supernode
@@ -34,6 +37,7 @@ from flwr.supernode.fleet_http_client import FleetHttpClient
 
 from client.contact import LEASE_S, REMEDIES, SAYS, Answer, Contact, End, cut, refusal
 from client.node_key import certificate_chain
+from sarco_models.whole_bodies import with_whole_bodies
 
 log = logging.getLogger(__name__)
 
@@ -141,6 +145,13 @@ def pull(*, state: Any, **given: Any) -> int | None:
     return 0 if run_id is None and any(entry.message.metadata.reply_to_message_id for entry in left) else run_id
 
 
+def runtime_config(app: Any, **given: Any) -> uvicorn.Config:
+    """What Flower's server for the ClientApp gets: a request's body in one piece costs it much less."""
+    gc.collect()
+    gc.freeze()  # what was imported is there to stay: it is not looked through again and again
+    return uvicorn.Config(app=with_whole_bodies(app), **given)
+
+
 def watch(contact: Contact) -> None:
     """End this process when its connection hangs; runs in a thread of its own for ever."""
     while not contact.hangs():
@@ -191,11 +202,14 @@ def main() -> None:
     WatchedClient.contact = contact
     if ours.client_certificate:
         WatchedClient.own_certificate = (ours.client_certificate, ours.node_key)
+    # the package shows a function under this name, and the module is behind it
+    command = importlib.import_module("flwr.supernode.cli.flower_supernode")
     for module, name, replacement in (
         (fleet_http_connection, "FleetHttpClient", WatchedClient),
         (start_client_internal, "time", SimpleNamespace(sleep=Pauses(contact).sleep)),
         (start_client_internal, "_pull_and_store_message", pull),
         (start_client_internal, "pull_objects", _SOONER),
+        (command, "uvicorn", SimpleNamespace(Config=runtime_config, Server=uvicorn.Server)),
     ):
         getattr(module, name)  # another release of Flower would not notice the replacement
         setattr(module, name, replacement)

@@ -13,29 +13,29 @@ from pathlib import Path
 import numpy as np
 import torch
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from pydantic import Field, field_validator
 from torch import Tensor
 
 from client.approval import FILE as APPROVALS
 from client.approval import Approvals
 from client.audit import FILE as AUDIT
 from client.audit import Audit
-from client.identity import Peer, by_name, identity_of
+from client.identity import by_name, identity_of
 from client.ledger import FILE as LEDGER
 from client.ledger import BudgetConfig, Ledger, heads_kept
 from client.once import first_asked
 from client.person_sets import PersonSet, tables_digest
 from client.policy import Policy
+from client.site_config import SiteConfig as SiteConfig
+from client.site_folder import UNKNOWN_RULE
 from client.wanted import Wanted
 from sarco_models.aims import aim_of
 from sarco_models.clipping import ClipState
 from sarco_models.cohort import Split, open_cohort, split
-from sarco_models.config import Config, Name, StudyConfig, load_config, load_study
-from sarco_models.devices import Device, choose
+from sarco_models.config import StudyConfig, load_config, load_study
+from sarco_models.devices import choose
 from sarco_models.errors import ChainBroken, ConfigError, WeightsError
 from sarco_models.fusion import Model, build_model, fixed_tensors
 from sarco_models.image_cache import Progress
-from sarco_models.images import Template
 from sarco_models.parameters import Manifest, Parameters, local_tensors, trained_tensors
 from sarco_models.schema import PARTICIPANTS_FILE
 from sarco_models.secret import Secret
@@ -47,40 +47,6 @@ log = logging.getLogger(__name__)
 
 _KEPT_ROUNDS = 4
 """Of which a hospital keeps its norms, and what rounding left: a coordinator that was killed repeats two at most."""
-
-
-class SiteConfig(Config):
-    """site.toml: it stays in the hospital. Paths are absolute, or relative to the file."""
-
-    name: Name
-    data: str
-    study: str
-    cache: str = "cache"
-    state: str = "state"
-    label_rule: Name
-    threads: int = 1
-    device: Device = Field(default="auto", description="Where models compute; auto: on a GPU where there is one.")
-    relay_user: str = Field(default="", description="Account of Flower's programs, for sarco-site join as root.")
-    policy: Policy = Policy()
-    budget: BudgetConfig = BudgetConfig()
-    peers: tuple[Peer, ...] = Field(default=(), description="Hospitals to mask with, as sarco-site key shows them.")
-    templates: tuple[Template, ...] = Field(
-        default=(), description="One per device and screen: where the tissue is on frames that do not say it."
-    )
-
-    @field_validator("templates")
-    @classmethod
-    def _distinct(cls, templates: tuple[Template, ...]) -> tuple[Template, ...]:
-        """Of two for the same frames the second would never be used."""
-        first: dict[tuple[str, int, int], int] = {}
-        for k, t in enumerate(templates):
-            earlier = first.setdefault((t.files, t.columns, t.rows), k)
-            if earlier != k:
-                raise ValueError(
-                    f"templates {earlier} and {k} (from 0) are both for files = {t.files!r} of {t.columns} x {t.rows} "
-                    "pixels: remove one, or tell them apart by files"
-                )
-        return templates
 
 
 @dataclass
@@ -299,11 +265,17 @@ def open_site(path: Path, progress: Progress | None = None) -> Site:
     """Open the hospital that a site.toml describes.
 
     Raises:
-        ConfigError: the file is wrong, or its label rule is not the study's where the study insists on one.
+        ConfigError: the file is wrong, does not say how the labels were made, or says another rule than a study that
+            insists on one.
         DataError: see :func:`sarco_models.cohort.open_cohort`.
     """
     config = load_config(path, SiteConfig)
     study = load_study(path.parent / config.study)
+    if config.label_rule == UNKNOWN_RULE:
+        raise ConfigError(
+            f"{path}: label_rule = {UNKNOWN_RULE!r}, and it leaves with the first answer: write the rule that your "
+            f"labels were made by, such as {study.label.rule}, the study's"
+        )
     if config.label_rule != study.label.rule and not study.label.allow_mixed_rules:
         raise ConfigError(
             f"{path}: label_rule = {config.label_rule!r}; the study asks for {study.label.rule!r} and does not allow "

@@ -6,14 +6,17 @@ from the GPU's own generator, and sums are made in no fixed order: two runs agre
 carries the rest on. What leaves a model (packed parameters, logits, kept features) is always the processor's.
 """
 
+from __future__ import annotations
+
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Literal
-
-import torch
-from torch import nn
+from typing import TYPE_CHECKING, Literal
 
 from sarco_models.errors import ConfigError
+
+if TYPE_CHECKING:  # who only reads a site.toml does not wait for torch
+    import torch
+    from torch import nn
 
 Device = Literal["auto", "cpu", "cuda"]
 """auto: a GPU where there is one."""
@@ -25,6 +28,8 @@ def choose(device: Device) -> torch.device:
     Raises:
         ConfigError: a GPU is asked for, and torch finds none.
     """
+    import torch
+
     there = torch.cuda.is_available()
     if device == "cuda" and not there:
         raise ConfigError(
@@ -42,6 +47,8 @@ def device_of(module: nn.Module) -> torch.device:
 @contextmanager
 def seeded(seed: int, device: torch.device) -> Iterator[None]:
     """Random draws of torch, here and on ``device``, follow from ``seed``; the caller's are left as they were."""
+    import torch
+
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(seed)
         yield

@@ -13,6 +13,7 @@
     ├── BudgetExceeded        a request that would spend more privacy than the hospital has left
     ├── ChainBroken           a ledger or an audit log was edited, cut or reordered
     ├── QuorumLost            too few sites answered a round
+    │   └── ShutOut           so many were revoked that those who are left are too few
     ├── ProcessError          a program of ours does not start, or ends again and again
     └── RunError              a run directory belongs to another study, or is not a run
 
@@ -127,6 +128,10 @@ class ChainBroken(SarcoError):
 
 class QuorumLost(SarcoError):
     """Too few sites answered a round."""
+
+
+class ShutOut(QuorumLost):
+    """Fewer sites than a quorum may take part at all: trying again is of no use before one is enrolled again."""
 
 
 class ProcessError(SarcoError):

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from sarco_models.backbones import build_backbone
 from sarco_models.config import IMAGE, StudyConfig
 from sarco_models.devices import device_of
 from sarco_models.errors import ConfigError
@@ -164,6 +163,8 @@ def build_model(study: StudyConfig, weights: str | None = None) -> Model:
     frozen = None
     if study.uses_images:
         start = cfg.weights if weights is None else weights
+        from sarco_models.backbones import build_backbone  # a study of tables alone does not wait for timm
+
         backbone = build_backbone(cfg.backbone, cfg.trainable, start, norm=cfg.norm, image_size=study.image.size)
         frozen = backbone.frozen
         branches[IMAGE], widths[IMAGE] = backbone.trained, backbone.width

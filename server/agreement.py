@@ -13,7 +13,7 @@ from sarco_models.wire import Described, Ready, Setup
 from server.evaluation import Central
 from server.failures import in_words
 from server.federation import Federation
-from server.members import AWAY, Membership, misnamed
+from server.members import Membership, misnamed
 from server.replies import description_fault
 
 
@@ -106,14 +106,15 @@ def _wait(federation: Federation) -> None:
         )
 
     def missing(membership: Membership) -> set[str]:
-        return set(cfg.expected) - {node.name for node in membership.nodes.values()}
+        return membership.left_of(cfg.expected) - {node.name for node in membership.nodes.values()}
 
     if missing(federation.membership):
         federation.live.phase("waiting", seconds=cfg.grace_s)
         for site in sorted(missing(federation.membership)):
-            federation.live.site(site, "away", in_words(AWAY))
+            federation.live.site(site, "away", in_words(federation.membership.absence(site)))
         federation.wait_until(lambda membership: not missing(membership), cfg.grace_s)
-        federation.absent |= dict.fromkeys(sorted(missing(federation.membership)), AWAY)
+    absent = set(cfg.expected) - {node.name for node in federation.membership.nodes.values()}
+    federation.absent |= {site: federation.membership.absence(site) for site in sorted(absent)}
 
 
 def _sum(described: dict[int, Described]) -> Moments:

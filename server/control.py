@@ -8,9 +8,10 @@ milliseconds, where Flower's command line takes a second of a processor.
 from __future__ import annotations
 
 import json
+import math
 import ssl
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -21,6 +22,7 @@ import httpx
 from sarco_models.errors import RunError
 from server.bundle import bundle, bundle_digest
 from server.certificates import node_public_key
+from server.departures import read_departures, seconds_of
 from server.home import Home
 
 Message = Any
@@ -42,8 +44,11 @@ class Node:
         name: as it was enrolled.
         node_id: Flower's number for it; another one after it is enrolled again.
         online: whether its heartbeats come.
-        last_seen: when the last one came, ISO 8601; empty where it never connected.
+        last_seen: when the last one came, or when it left, ISO 8601; empty where it never connected.
         public_key: the key that it signs with, PEM.
+        lease: until when it counts as online without another heartbeat, unix seconds.
+        ended: when its last connection ended, as Flower writes it; empty where none has.
+        left: the same, where it ended it by itself; empty while it is online, and where its heartbeats stopped.
     """
 
     name: str
@@ -51,6 +56,9 @@ class Node:
     online: bool
     last_seen: str
     public_key: bytes = b""
+    lease: float = 0.0
+    ended: str = ""
+    left: str = ""
 
 
 @dataclass(frozen=True)
@@ -119,7 +127,8 @@ class Control:
         from flwr.proto import control_pb2 as pb
 
         found = self._call("list-nodes", pb.ListNodesRequest(), pb.ListNodesResponse).nodes_info
-        nodes = [_node(info) for info in found if info.status != "unregistered"]
+        departed = read_departures(self._home.folder)
+        nodes = [_node(info, departed) for info in found if info.status != "unregistered"]
         return tuple(sorted(nodes, key=lambda node: node.name))
 
     def register(self, node_key: str, name: str) -> int:
@@ -253,10 +262,23 @@ def _framed(held: bytearray, kind: type[Message]) -> Iterator[Message]:
         yield message
 
 
-def _node(info: Any) -> Node:
-    beat = info.online_until - _MISSED_BEATS * info.heartbeat_interval
-    seen = datetime.fromtimestamp(beat, UTC).isoformat(timespec="seconds") if info.last_activated_at else ""
-    return Node(str(info.name), int(info.node_id), info.status == "online", seen, bytes(info.public_key))
+def _node(info: Any, departed: Mapping[str, str]) -> Node:
+    online, ended = info.status == "online", str(info.last_deactivated_at)
+    left = ended if ended and not online and departed.get(info.name) == ended else ""
+    seen = _iso(seconds_of(left) if left else _last_beat(info)) if info.last_activated_at else ""
+    lease = float(info.online_until)
+    return Node(str(info.name), int(info.node_id), online, seen, bytes(info.public_key), lease, ended, left)
+
+
+def _last_beat(info: Any) -> float:
+    """Of a lease that ran out or runs still; where Flower was told of the end, its lease was cut to that moment."""
+    beat = float(info.online_until - _MISSED_BEATS * info.heartbeat_interval)
+    began = seconds_of(info.last_activated_at)
+    return max(beat, began) if math.isfinite(began) else beat
+
+
+def _iso(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds")
 
 
 def _flower_run(run: Any) -> FlowerRun:

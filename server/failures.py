@@ -7,6 +7,11 @@ to a person. What a reply was found to be wrong in is a sentence already (:mod:`
 from sarco_models.messages import Code
 
 NO_ANSWER = "no answer before the deadline"
+AWAY = "away"
+"""Not connected, and nobody knows more."""
+REVOKED, LEFT = "revoked on ", "left on "
+_ASKED = ", when it had been asked"
+NOT_AWAITED = "its answer was not waited for: too few hospitals may take part"
 REFUSED = "refused: "
 FLOWER = "Flower error "
 
@@ -46,7 +51,13 @@ _FLOWER: dict[int, str] = {
 
 _PLAIN = {
     NO_ANSWER: "no answer before the deadline: the site is slow, frozen or cut off; the next round asks it again",
-    "away": "not connected: the hospital runs sarco-site join; it takes part again as soon as it is back",
+    AWAY: "not connected: the hospital runs sarco-site join; it takes part again as soon as it is back",
+}
+
+_GONE = {
+    REVOKED: "it takes no further part; to come back it makes a new key (docs/how-to/join-as-a-hospital.md, Coming "
+    "back) and is enrolled again",
+    LEFT: "the hospital runs sarco-site join when it wants to take part again",
 }
 
 LOST = frozenset({3, 4, 5, 8})
@@ -56,6 +67,36 @@ LOST = frozenset({3, 4, 5, 8})
 def refused(code: Code) -> str:
     """The short reason of a refusal."""
     return f"{REFUSED}{code}"
+
+
+def revoked(when: str) -> str:
+    """The short reason of a hospital that the coordinator has shut out; ``when`` in ISO 8601."""
+    return f"{REVOKED}{when[:10]} by the coordinator"
+
+
+def left(when: str) -> str:
+    """The short reason of a hospital that has ended its connection by itself; ``when`` in ISO 8601, UTC."""
+    return f"{LEFT}{when[:10]} at {when[11:16]} UTC"
+
+
+def when_asked(reason: str) -> str:
+    """That a hospital went, or was shut out, with a question: it may have worked on it, and spent privacy."""
+    return reason if reason.endswith(_ASKED) else reason + _ASKED
+
+
+def gone(reason: str) -> bool:
+    """Whether a hospital was revoked or has left, before it was asked or after."""
+    return reason.startswith((REVOKED, LEFT))
+
+
+def not_there(reason: str) -> bool:
+    """Whether a hospital was not connected, and was asked nothing."""
+    return reason == AWAY or (gone(reason) and not reason.endswith(_ASKED))
+
+
+def state_of(reason: str) -> str:
+    """What a failure is called in live.json: away, refused or failed."""
+    return "away" if not_there(reason) else "refused" if reason.startswith(REFUSED) else "failed"
 
 
 def flower_error(number: int) -> str:
@@ -70,4 +111,7 @@ def in_words(reason: str) -> str:
     number = reason.removeprefix(FLOWER)
     if reason.startswith(FLOWER) and number.isdigit():
         return _FLOWER.get(int(number), f"Flower error {number}")
+    way_out = next((words for begin, words in _GONE.items() if reason.startswith(begin)), "")
+    if way_out and ": " not in reason:
+        return f"{reason}: {way_out}"
     return _PLAIN.get(reason, reason)

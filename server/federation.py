@@ -20,11 +20,13 @@ from sarco_models.config import StudyConfig
 from sarco_models.errors import QuorumLost, SarcoError
 from sarco_models.messages import task_of
 from sarco_models.wire import Describe, Described, Refused, Reply, Request
-from server.failures import LOST, NO_ANSWER, REFUSED, flower_error, in_words, refused
+from server.departures import Absences
+from server.failures import LOST, NO_ANSWER, flower_error, in_words, refused, state_of, when_asked
 from server.fetching import Fetching, of_the_line
 from server.heads import UNNAMED, named, note
 from server.live import Live
-from server.members import AWAY, Member, Membership, Node
+from server.looking import Looking
+from server.members import Member, Membership, Node
 from server.runs import Run
 from server.turns import Asking, Failed, Meeting, R, Turn
 
@@ -79,12 +81,17 @@ class Federation:
     _out: dict[str, _Sent] = field(default_factory=dict)
     _looked: float = -_LOOK_S
     _fetching: Fetching = field(init=False)
+    _looking: Looking = field(init=False)
 
     def __post_init__(self) -> None:
         """Nothing was told yet, and nothing sent."""
         self._fetching = Fetching(lambda ids: self.grid.pull_messages(ids))
         cfg = self.study.federation
         self.live = Live(self.run.folder, rounds=cfg.rounds, needed=cfg.min_sites)
+        absences = Absences.of_run(self.run.folder)
+        self._looking = Looking(
+            lambda: self.grid.get_nodes(), self.membership, absences, self.live, cfg.round_deadline_s
+        )
         self.membership.model.on = cfg.compression == "zstd"
 
     @property
@@ -122,6 +129,7 @@ class Federation:
         requests: Mapping[str, Request],
         kind: type[R],
         check: Callable[[R, Member], str] = lambda reply, member: "",
+        needed: int = 0,
     ) -> tuple[dict[str, R], dict[str, str]]:
         """Ask members, and wait until all that are connected have answered or the deadline has passed.
 
@@ -129,28 +137,34 @@ class Federation:
             requests: member -> question.
             kind: of the answers; another is refused.
             check: says what is wrong with an answer, or an empty sentence.
+            needed: so many answers; nobody is waited for where so many were revoked that they cannot come.
 
         Returns:
             Sound answers by member, and for every other member, and connected stranger, what became of it.
         """
-        asking = Asking(self.study.digest, self.membership, requests, kind, check)
+        asking = Asking(self.study.digest, self.membership, requests, kind, check, needed)
         waiting = self._converse(asking)
         for sent in waiting:
             self.membership.forget(sent.node.id)
         asking.left_open({sent.site or sent.node.name for sent in waiting})
         for name, reason in asking.failures.items():
-            state = "away" if reason == AWAY else "refused" if reason.startswith(REFUSED) else "failed"
-            self.live.site(name, state, in_words(reason))
+            self.live.site(name, state_of(reason), in_words(reason))
         self.live.flush(at_once=True)
         return dict(sorted(asking.replies.items())), asking.failures
 
-    def wait_until(self, enough: Callable[[Membership], bool], seconds: float) -> bool:
-        """Wait for sites to connect, no longer than so many seconds; returns whether there are enough."""
+    def wait_until(
+        self, enough: Callable[[Membership], bool], seconds: float, impossible: Callable[[], None] = lambda: None
+    ) -> bool:
+        """Wait for sites to connect, no longer than so many seconds; returns whether there are enough.
+
+        ``impossible`` raises where they cannot come; it is called at each look that finds too few.
+        """
         deadline = time.monotonic() + seconds
         while True:
             self._look(at_once=True)
             if enough(self.membership):
                 return True
+            impossible()
             if time.monotonic() > deadline:
                 return False
             self.live.flush()
@@ -161,14 +175,20 @@ class Federation:
 
         Raises:
             QuorumLost: they are not, after as long as the coordinator waits.
+            ShutOut: so many were revoked that they cannot come.
         """
         if needed <= 0 or self._reachable(sites) >= needed:
             return False
+
+        def impossible() -> None:
+            if len(self.membership.left_of(sites)) < needed:
+                raise self.membership.too_few(f"round {round_}", self.study.federation.min_sites)
+            self._looking.tell_absent(sites)
+
         seconds = self.run.coordinator.wait_for_sites_s
         self.live.phase("waiting", round_=round_, attempt=attempt, seconds=seconds)
-        for site in sorted(sites):
-            self.live.site(site, "away", in_words(AWAY))
-        if not self.wait_until(lambda membership: membership.reachable(sites) >= needed, seconds):
+        self._looking.tell_absent(sites, anew=True)
+        if not self.wait_until(lambda membership: membership.reachable(sites) >= needed, seconds, impossible):
             raise QuorumLost(
                 f"round {round_}: {self._reachable(sites)} of {', '.join(sorted(sites))} are connected after "
                 f"{seconds:g} s, and {needed} more are needed (min_sites = {self.study.federation.min_sites}): start "
@@ -185,8 +205,10 @@ class Federation:
         time.sleep(self.run.coordinator.retry_s)
 
     def require_quorum(self, count: int, failures: Mapping[str, str], what: str) -> None:
-        """Raise QuorumLost where fewer sites answered usably than the study asks for."""
+        """Raise QuorumLost where fewer sites answered usably than the study asks for; ShutOut where no more can."""
         needed = self.study.federation.min_sites
+        if count < needed and self.members and len(self.membership.left_of(self.members)) < needed:
+            raise self.membership.too_few(what, needed)
         if count < needed:
             reasons = "; ".join(f"{name}: {reason}" for name, reason in failures.items()) or "no site answered"
             raise QuorumLost(
@@ -214,12 +236,14 @@ class Federation:
         self._look(at_once=True)
         while True:
             self._look()
+            self._drop_revoked(turn)
             self._send(turn, deadline)
             took = self._collect(turn, deadline)
             self.live.flush()
             waiting = [sent for sent in self._out.values() if sent.turn is turn]
             now = time.monotonic()
-            if now >= deadline or not (waiting or took):
+            more = waiting or took or (self._looking.blind and turn.wants())
+            if now >= deadline or turn.hopeless() or not more:
                 return waiting
             if not took:
                 # The longer it takes, the less a late look matters: two hundredths of the time, at most a second.
@@ -227,10 +251,20 @@ class Federation:
                 time.sleep(min(pause, deadline - now))
 
     def _look(self, *, at_once: bool = False) -> None:
-        """Who is connected, if the last look is some time ago."""
-        if at_once or time.monotonic() - self._looked >= _LOOK_S:
-            self.membership.see((n.node_id, n.name, n.last_activated_at) for n in self.grid.get_nodes())
+        """Who is connected, if the last look is some time ago; a SuperLink that has failed is given that time, too."""
+        if (at_once and not self._looking.blind) or time.monotonic() - self._looked >= _LOOK_S:
+            self._looking.look()
             self._looked = time.monotonic()
+
+    def _drop_revoked(self, turn: Turn) -> None:
+        """Wait no longer for a hospital that was shut out: what it was about to send does not come any more."""
+        for id_, sent in list(self._out.items()):
+            why = self.membership.revoked.get(sent.site or sent.node.name)
+            if why and sent.turn is turn:
+                del self._out[id_]
+                outcome = Failed(when_asked(why))
+                turn.take(sent.node, sent.request, outcome)
+                self._tell(sent, outcome)
 
     def _send(self, turn: Turn, deadline: float) -> None:
         """Send every node that is free what it gets next; one content for all who get the same."""
@@ -290,8 +324,7 @@ class Federation:
         if not isinstance(outcome, Failed):
             self.live.site(label, "answered")
         else:
-            refusal = outcome.reason.startswith(REFUSED)
-            self.live.site(label, "refused" if refusal else "failed", in_words(outcome.reason))
+            self.live.site(label, state_of(outcome.reason), in_words(outcome.reason))
 
     def _too_late(self, sent: _Sent | None, message: Message) -> None:
         if sent is not None and not message.has_error():

@@ -119,7 +119,7 @@ class Fetching:
         try:
             self._come.put((number, self._pulled(ids)))
         except BaseException as error:  # for whoever takes
-            if _is_a_fault(error):
+            if passes(error):
                 time.sleep(_PAUSE_S)
             self._come.put((number, error))
 
@@ -152,7 +152,7 @@ class Fetching:
         self._held -= ended - under_way
         if isinstance(outcome, BaseException):
             self._faults += 1
-            if not _is_a_fault(outcome) or self._faults == _FAULTS:
+            if not passes(outcome) or self._faults == _FAULTS:
                 raise outcome
             return []
         self._faults, found = 0, []
@@ -167,9 +167,11 @@ class Fetching:
         return found
 
 
-def _is_a_fault(error: BaseException) -> bool:
-    """Of the SuperLink itself; it may be well again the next time."""
-    return isinstance(error, httpx.HTTPStatusError) and error.response.is_server_error
+def passes(error: BaseException) -> bool:
+    """Whether it is a fault of the SuperLink itself, or of the way there, which may be over the next time."""
+    if isinstance(error, httpx.HTTPStatusError):
+        return error.response.is_server_error
+    return isinstance(error, httpx.TransportError)
 
 
 def _failed(id_: str) -> Message:

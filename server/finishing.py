@@ -37,10 +37,11 @@ def _evaluated(federation: Federation, request: Evaluate) -> tuple[dict[str, Eva
     failures: dict[str, str] = {}
     for attempt in range(1, cfg.round_attempts + 1):
         left = [site for site in federation.members if site not in good]
-        federation.gather(cfg.rounds, attempt, cfg.min_sites - len(good), set(left))
+        needed = cfg.min_sites - len(good)
+        federation.gather(cfg.rounds, attempt, needed, set(left))
         federation.live.phase("evaluate", round_=cfg.rounds, attempt=attempt, seconds=cfg.round_deadline_s)
         found, failures = federation.ask(
-            dict.fromkeys(left, request), Evaluated, lambda reply, member: evaluation_fault(reply, member, bins)
+            dict.fromkeys(left, request), Evaluated, lambda reply, member: evaluation_fault(reply, member, bins), needed
         )
         good |= found
         if len(good) >= cfg.min_sites:

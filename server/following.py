@@ -15,7 +15,7 @@ from sarco_models.processes import supervisor_of
 from server import submissions
 from server.control import Control, Node
 from server.enrolment import enrolled
-from server.failures import in_words
+from server.failures import in_words, left
 from server.home import Home
 from server.live import held_by, read_live
 from server.tables import size
@@ -77,9 +77,9 @@ def phase_in_words(live: Mapping[str, Any] | None, *, now: float | None = None) 
         answered = sum(site["state"] == "answered" for site in sites.values())
         words += f"; {answered} of {counted(len(sites))} answered so far"
     if live.get("deadline"):
-        left = live["deadline"] - (time.time() if now is None else now)
-        words += f"; {duration(left)} left" if left > 0 else "; its deadline has passed"
-    return words
+        remains = live["deadline"] - (time.time() if now is None else now)
+        words += f"; {duration(remains)} left" if remains > 0 else "; its deadline has passed"
+    return words + (f"; {live['trouble']}" if live.get("trouble") else "")
 
 
 def counted(hospitals: int) -> str:
@@ -107,7 +107,8 @@ def presence_in_words(home: Home, nodes: Sequence[Node]) -> str:
     if not names:
         return "no hospital is enrolled: sarco-coordinator enrol SITE.pub --name NAME --home " + str(home.folder)
     online = {node.name for node in nodes if node.online}
-    here, away = [n for n in names if n in online], [n for n in names if n not in online]
+    gone = {node.name: f"{node.name} ({left(node.left)})" for node in nodes if node.left}
+    here, away = [n for n in names if n in online], [gone.get(n, n) for n in names if n not in online]
     words = f"online: {len(here)} of {len(names)} enrolled"
     words += f" ({', '.join(here)})" if here else ""
     return words + (f"; not online: {', '.join(away)}" if away else "")

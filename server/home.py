@@ -7,8 +7,10 @@
     loopback.pem  .key    certificate of the SuperLink, for this machine alone
     secrets/superexec     what a process must know to be given a run's work
     sites.json            enrolled hospitals: name, keys, when; a revoked one stays in the list
+    departures.json       who has ended its connection by itself, and when, until it is back (server/departures.py)
     kits/NAME.kit         one file for each hospital: address, authority, study, peers; no secret
     superlink.sqlite      Flower's database: messages under way, keys of the registered sites
+    superlink.objects/    what those messages carry
     runs/NAME/            one run each (server/runs.py)
     logs/  run/           what the processes say; their state
     flower/               Flower's own settings and unpacked apps

@@ -6,7 +6,7 @@ records are what counts. So it is not synced to the disk, and a disk that does n
     {"phase": "waiting | describe | setup | round | evaluate | assess | probe | done | failed",
      "round": 3, "rounds": 20, "attempt": 1, "started": unix seconds, "deadline": unix seconds or null, "needed": 2,
      "sites": {name: {"state": "asked | answered | refused | failed | away", "why": "", "seconds": 1.5}},
-     "failure": "", "pid": 4711, "time": unix seconds of this writing}
+     "trouble": "of the coordinator's own side", "failure": "", "pid": 4711, "time": unix seconds of this writing}
 
 A run directory belongs to one process at a time: :func:`alone` holds ``run.lock`` as long as it works.
 """
@@ -74,6 +74,12 @@ class Live:
         self._stale = True
         self.flush()
 
+    def trouble(self, words: str) -> None:
+        """What the coordinator's own side lacks at this moment; empty: nothing."""
+        self._state["trouble"] = words
+        if "phase" in self._state:
+            self._write()
+
     def drop(self, name: str) -> None:
         """A site is known under a better name now."""
         self._state["sites"].pop(name, None)
@@ -85,7 +91,7 @@ class Live:
 
     def ended(self, failure: str = "") -> None:
         """The run is done; or it has failed, and why."""
-        self._state |= {"phase": "failed" if failure else "done", "failure": failure, "deadline": None}
+        self._state |= {"phase": "failed" if failure else "done", "failure": failure, "deadline": None, "trouble": ""}
         self._write()
 
     def _write(self) -> None:

@@ -10,17 +10,16 @@ once it has described itself as that member, and no longer than it stays connect
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from sarco_models.errors import RunError
+from sarco_models.errors import RunError, ShutOut
 from sarco_models.wire import Described, Setup, digest_of
+from server.failures import AWAY as AWAY
 from server.model_down import ModelDown
 
 LATE = "connected after the run had begun without it, whose scaling all sites share: it takes part in the next run"
-AWAY = "away"
-"""Not connected."""
 
 
 @dataclass(frozen=True)
@@ -81,6 +80,8 @@ class Membership:
         setup: frozen layers and sums of the run, once agreed.
         ready: members that have kept the setup.
         model: which of them hold which model.
+        revoked: hospitals that may not take part any more, and why.
+        absence: says why a hospital is not connected.
     """
 
     members: dict[str, Member] = field(default_factory=dict)
@@ -88,6 +89,8 @@ class Membership:
     setup: Setup | None = None
     ready: set[str] = field(default_factory=set)
     model: ModelDown = field(default_factory=ModelDown)
+    revoked: Mapping[str, str] = field(default_factory=dict)
+    absence: Callable[[str], str] = lambda _name: AWAY
 
     def admit(self, described: Mapping[int, Described]) -> None:
         """The run begins with these sites, and each of these nodes speaks for its own."""
@@ -105,6 +108,22 @@ class Membership:
                 del self.nodes[id_]
         for id_, (name, since) in sorted(seen.items()):
             self.nodes.setdefault(id_, Node(id_, name, since))
+        for node in self.nodes.values():  # Flower may be told later than we are
+            node.refused = self.revoked.get(node.site or node.name, node.refused)
+
+    def left_of(self, sites: Iterable[str]) -> set[str]:
+        """Those of these members that may take part, connected or not."""
+        return set(sites) - set(self.revoked)
+
+    def too_few(self, what: str, needed: int) -> ShutOut:
+        """Why nothing is gained by waiting for so many answers, and the way out."""
+        revoked = "; ".join(f"{site} was {why}" for site, why in self.revoked.items() if site in self.members)
+        left = ", ".join(sorted(self.left_of(self.members))) or "nobody"
+        return ShutOut(
+            f"{what}: {revoked}; {left} may still take part, and min_sites = {needed}: enrol the hospital again with a "
+            "new key and the same people, then resume this run, which goes on from its last complete round; or begin "
+            "another run, of a study with fewer min_sites"
+        )
 
     def node_of(self, site: str) -> Node | None:
         """Who speaks for a member; None while nobody does."""
@@ -116,7 +135,7 @@ class Membership:
             return set()
         if node.site or node.name:
             return {node.site or node.name} & set(self.members)
-        return {site for site in self.members if self.node_of(site) is None}
+        return {site for site in self.left_of(self.members) if self.node_of(site) is None}
 
     def reachable(self, sites: Iterable[str]) -> int:
         """How many of these members are connected, as far as one can tell before they have described themselves."""

@@ -51,7 +51,8 @@ def programs(home: Home) -> tuple[Program, ...]:
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
     env = quiet_environment(flower, PATH=path, **_our_code())
     secret, ca = str(home.superexec_secret), str(home.ca)
-    superlink = [program("flower-superlink"), "--isolation", "process", "--superexec-auth-secret-file", secret]
+    superlink = [sys.executable, "-m", "server.superlink", "--isolation", "process"]
+    superlink += ["--superexec-auth-secret-file", secret]
     superlink += ["--database", str(home.database), "--enable-supernode-auth"]
     superlink += ["--disable-runtime-dependency-installation", "--host", "127.0.0.1"]
     superlink += ["--port", str(home.config.superlink_port), "--ssl-ca-certfile", ca]

@@ -297,7 +297,7 @@ def _show_hospitals(found: Overview) -> None:
     for heading in ("hospital", "state", "last seen"):
         table.add_column(heading)
     for site in found.hospitals:
-        table.add_row(site.name, site.state, site.last_seen)
+        table.add_row(site.name, site.words, site.last_seen)
     console.print(table)
 
 

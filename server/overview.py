@@ -12,6 +12,7 @@ from sarco_models.processes import states, supervisor_of
 from server import submissions
 from server.certificates import fingerprint
 from server.control import Control, Node
+from server.failures import left, revoked
 from server.following import phase_in_words
 from server.home import Home
 from server.live import held_by, read_live
@@ -27,13 +28,20 @@ class Hospital:
 
     Attributes:
         name: as enrolled.
-        state: online, offline, never (connected), revoked, or unknown while the SuperLink does not answer.
-        last_seen: of its last heartbeat, or of its revocation, ISO 8601; may be empty.
+        state: online, offline, left (by itself), never (connected), revoked, or unknown while the SuperLink does not
+            answer.
+        last_seen: of its last heartbeat, of its leave or of its revocation, ISO 8601; may be empty.
     """
 
     name: str
     state: str
     last_seen: str
+
+    @property
+    def words(self) -> str:
+        """The state for a person: of who was shut out or has left, when."""
+        when = self.last_seen
+        return revoked(when) if self.state == "revoked" else left(when) if self.state == "left" else self.state
 
 
 @dataclass(frozen=True)
@@ -119,7 +127,8 @@ def hospitals(home: Home, nodes: Sequence[Node] | None) -> tuple[Hospital, ...]:
         elif node is None or not node.last_seen:
             rows.append(Hospital(name, "never", ""))
         else:
-            rows.append(Hospital(name, "online" if node.online else "offline", node.last_seen))
+            state = "online" if node.online else "left" if node.left else "offline"
+            rows.append(Hospital(name, state, node.last_seen))
     return tuple(rows)
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from flwr.serverapp import Grid
 
-from sarco_models.errors import ProtocolError, QuorumLost, SarcoError
+from sarco_models.errors import ProtocolError, QuorumLost, SarcoError, ShutOut
 from sarco_models.parameters import Parameters
 from sarco_models.wire import Train, Trained, Updated, expanded
 from server.agreement import agree
@@ -164,14 +164,14 @@ class Round:
         """What the strategy joins, in the order of the sites' names.
 
         Raises:
-            QuorumLost: the last attempt fell short, too.
+            QuorumLost: the last attempt fell short, too; or so many were revoked that no attempt can do better.
         """
         cfg = self.federation.study.federation
         for attempt in range(1, cfg.round_attempts + 1):
             try:
                 return self._attempt(attempt)
             except QuorumLost as lost:
-                if attempt == cfg.round_attempts:
+                if attempt == cfg.round_attempts or isinstance(lost, ShutOut):
                     raise
                 log.warning("attempt %d of %d: %s", attempt, cfg.round_attempts, lost)
                 self.attempts.append({"sites": sorted(self._good), "failures": self.failures or {"sum": str(lost)}})
@@ -199,7 +199,9 @@ class Round:
         kind: type[Trained | Updated] = Updated if self.federation.study.federation.encoded else Trained
         for site in self._good:
             self.federation.live.site(site, "answered")
-        _, self.failures = self.federation.ask(dict.fromkeys(asked, self.request), kind, self._fault)
+        needed = self.federation.study.federation.min_sites - len(self._good)
+        requests = dict.fromkeys(asked, self.request)
+        _, self.failures = self.federation.ask(requests, kind, self._fault, needed)
         ratio = self.federation.study.federation.max_update_ratio
         for site, fault in too_long(self.lengths, ratio, self.longest).items():
             self.failures[site] = fault

@@ -19,6 +19,7 @@ from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sarco_models.apart import apart
 from sarco_models.errors import ConfigError, RunError
 from server.bundle import bundle_digest
 from server.control import Control, FlowerRun
@@ -76,8 +77,6 @@ def prepare(home: Home, study: StudyConfig, name: str = "") -> Path:
         ConfigError: the hospitals were given another study, or the name is no name of a folder.
         RunError: the directory holds a run of another study.
     """
-    from server.runs import Run
-
     given = home.study
     if given.digest != study.digest:
         raise ConfigError(
@@ -103,7 +102,9 @@ def prepare(home: Home, study: StudyConfig, name: str = "") -> Path:
     places = {"central": central, "cache": str((home.folder / runs.cache).resolve())}
     expected = runs.expected or tuple(site.name for site in home.sites() if not site.revoked)
     own = runs.model_copy(update={**places, "expected": expected})
-    return Run.create(folder, study, own).folder
+    facts = {"folder": str(folder), "study": study.model_dump_json(), "coordinator": own.model_dump_json()}
+    apart("server.new_run:create", facts)  # whoever follows a run for days does not hold torch
+    return folder
 
 
 def _digest_of(folder: Path) -> str:

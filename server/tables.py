@@ -1,9 +1,13 @@
 """What a table of a report is, and how numbers are written in it: every number with its interval and its spread."""
 
+from __future__ import annotations
+
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from server.results import OverSeeds
+if TYPE_CHECKING:  # who only writes a number does not wait for scipy
+    from server.results import OverSeeds
 
 ABSENT = "–"
 RULES = {"awgs2019": "AWGS 2019", "awgs2025": "AWGS 2025", "ewgsop2": "EWGSOP2", "ct_l3_smi": "CT, L3 muscle index"}

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import Generic, Protocol, TypeVar
 
 from sarco_models.wire import Code, Describe, Described, Ready, Reply, Request, Setup
-from server.failures import NO_ANSWER, refused
+from server.failures import NO_ANSWER, NOT_AWAITED, flower_error, refused, when_asked
 from server.members import AWAY, LATE, Member, Membership, Node
 
 R = TypeVar("R", bound=Reply)
@@ -22,6 +22,7 @@ _TRIES = 2
 """How often a message that was lost on the way is sent in one turn."""
 _AWAY_AGAIN = frozenset({refused(Code.TOO_LATE), refused(Code.WORKER_DOWN), NO_ANSWER})
 """Reasons after which another process may answer the next time."""
+_NOT_THERE = flower_error(5)
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,12 @@ class Turn(Protocol):
 
     def take(self, node: Node, request: Request, outcome: Reply | Failed) -> None:
         """What came of it."""
+
+    def wants(self) -> bool:
+        """Whether somebody who is not connected now could still have something to say."""
+
+    def hopeless(self) -> bool:
+        """Whether those who may take part are too few for it: who is at work is not waited for."""
 
 
 @dataclass
@@ -76,6 +83,14 @@ class Meeting:
         else:
             self.failures[node.label] = _unexpected(outcome, Described)
 
+    def wants(self) -> bool:
+        """Nobody is expected by name."""
+        return not self.described
+
+    def hopeless(self) -> bool:
+        """Others may come before the run has begun."""
+        return False
+
 
 @dataclass
 class Asking(Generic[R]):
@@ -87,6 +102,7 @@ class Asking(Generic[R]):
         requests: member -> question.
         kind: of the answers.
         check: says what is wrong with an answer, or an empty sentence.
+        needed: so many answers, or it was in vain; 0: any number is of use.
         replies: member -> answer.
         failures: member, or a node that is none -> why there is no answer.
         open: members that may still answer.
@@ -97,6 +113,7 @@ class Asking(Generic[R]):
     requests: Mapping[str, Request]
     kind: type[R]
     check: Callable[[R, Member], str]
+    needed: int = 0
     replies: dict[str, R] = field(default_factory=dict)
     failures: dict[str, str] = field(default_factory=dict)
     open: set[str] = field(default_factory=set)
@@ -134,12 +151,23 @@ class Asking(Generic[R]):
             self._answered(node.site, outcome)
 
     def left_open(self, waiting: set[str]) -> None:
-        """The turn is over: say of everybody who did not answer whether it was ``waiting`` or not connected."""
+        """The turn is over: say of everybody who did not answer whether it was ``waiting`` or why it is not there."""
         for name in sorted(self.open):
+            why = self.membership.absence(name)
             if name in waiting:
-                self.failures[name] = NO_ANSWER
-            else:
-                self.failures.setdefault(name, AWAY)
+                self.failures[name] = NOT_AWAITED if self.hopeless() else NO_ANSWER
+            elif name not in self.failures:
+                self.failures[name] = why
+            elif why != AWAY and self.failures[name] == _NOT_THERE:
+                self.failures[name] = when_asked(why)
+
+    def wants(self) -> bool:
+        """Members that have not answered may come back."""
+        return bool(self.open)
+
+    def hopeless(self) -> bool:
+        """Whether so many members were revoked that the others, and the answers that came, are too few."""
+        return len(self.membership.left_of(self.requests) | set(self.replies)) < self.needed
 
     def _answered(self, name: str, reply: Reply) -> None:
         if not isinstance(reply, self.kind):

@@ -1,8 +1,8 @@
 """Beside the supervisor of ``up``: what Flower must be told, and what must be done again.
 
 Promised: Flower's list of hospitals becomes that of sites.json within half a minute, also where the SuperLink was away
-when somebody was enrolled, or has lost its database; a run that died goes on; the database is packed when nothing runs.
-What fails is tried again, and costs the rest nothing.
+when somebody was enrolled, or has lost its database; who leaves by itself is noted; a run that died goes on; the
+database is packed when nothing runs. What fails is tried again, and costs the rest nothing.
 """
 
 from __future__ import annotations
@@ -15,15 +15,16 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from sarco_models.errors import SarcoError
+from sarco_models.errors import RunError, SarcoError
 from server import submissions
 from server.control import Control
+from server.departures import Connection, Departures
 from server.enrolment import synchronize
 from server.home import Home
 
 Told = Callable[[str], None]
 
-_LOOK_S, _AGAIN_S, _PACK_S = 2.0, 30.0, 60.0
+_LOOK_S, _WHO_S, _AGAIN_S, _PACK_S = 2.0, 5.0, 30.0, 60.0
 _PATIENT_LOOKS = 15
 
 
@@ -36,10 +37,11 @@ def watch(home: Home, stop: threading.Event, told: Told, tidy: Callable[[], None
         told: hears what happens, in sentences.
         tidy: packs the database; called while nothing runs.
     """
-    since = time.time()
+    since, departures = time.time(), Departures(home)
     with Control(home, timeout_s=10.0) as control:
         duties = (
             _Duty(partial(_know_hospitals, home, control, told), _AGAIN_S, lambda: _stamp(home.sites_file)),
+            _Duty(partial(_note_who_left, departures, control), _WHO_S),
             _Duty(partial(submissions.look_after, home, control, told, since=since)),
             _Duty(partial(_when_idle, control, tidy), _PACK_S, done=time.monotonic()),
         )
@@ -90,6 +92,15 @@ def _know_hospitals(home: Home, control: Control, told: Told) -> None:
     if home.sites_file.is_file():  # what Flower is told to refuse, it refuses for ever
         for sentence in synchronize(home, control):
             told(sentence)
+
+
+def _note_who_left(departures: Departures, control: Control) -> None:
+    """Flower forgets how a connection ended; this is looked at more often than a lease lasts."""
+    try:
+        nodes = control.nodes()
+    except RunError:  # another duty says it
+        return
+    departures.look(Connection(node.name, node.online, node.lease, node.ended) for node in nodes)
 
 
 def _when_idle(control: Control, tidy: Callable[[], None]) -> None:

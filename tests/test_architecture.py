@@ -23,15 +23,28 @@ VAGUE = {"utils", "util", "helpers", "common", "base", "manager", "handler", "pr
 
 KNOWS_FLOWER = {
     "sarco_models": {"wire.py", "packed.py"},
-    "client": {"app.py", "flower_app.py", "inside.py", "supernode.py"},
-    "server": {"app.py", "bundle.py", "control.py", "federation.py", "fetching.py", "rounds.py", "strategies.py"},
+    "client": {"app.py", "flower_app.py", "inside.py", "superexec.py", "supernode.py"},
+    "server": {
+        "app.py",
+        "bundle.py",
+        "control.py",
+        "federation.py",
+        "fetching.py",
+        "object_files.py",
+        "rounds.py",
+        "strategies.py",
+        "superlink.py",
+    },
 }
 KNOWS_FLOWERS_PRIVATE_NAMES = {
     "server/bundle.py",
     "server/control.py",
     "server/fetching.py",
+    "server/object_files.py",
+    "server/superlink.py",
     "simulation/grid.py",
     "simulation/flower.py",
+    "client/superexec.py",
     "client/supernode.py",
 }
 

@@ -16,7 +16,7 @@ from tempfile import TemporaryDirectory
 
 from client.ledger import FILE, BudgetConfig, Charge, Ledger
 from client.preview.one_round import Round
-from client.workspace import SiteConfig
+from client.site_config import SiteConfig
 from sarco_models.accounting import UNPROTECTED, Spend, epsilon, plan
 from sarco_models.config import StudyConfig
 

@@ -14,6 +14,7 @@ from client.quality.combinations import combination_findings
 from client.quality.completeness import completeness_findings
 from client.quality.leakage import leakage_findings
 from client.quality.values import value_findings
+from client.site_folder import UNKNOWN_RULE
 from sarco_models.config import StudyConfig
 from sarco_models.errors import Finding
 from sarco_models.label_rules import DEVICE, RULES, Decisions, LabelRule, Parts, apply, device_code
@@ -88,9 +89,29 @@ def _parts(table: ParticipantTable, study: StudyConfig) -> Parts:
 def _label_findings(table: ParticipantTable, study: StudyConfig, stated: str) -> Iterator[Finding]:
     """How far the labels follow the stated rule, whose do not, and whether another rule fits better."""
     agreement = label_agreement(table, study)
+    if stated == UNKNOWN_RULE:
+        yield _unsaid(agreement, study.label.column)
+        return
     if stated in agreement:
         yield from _against_rule(table, study, RULES[stated], agreement[stated])
     yield from _better_rule(agreement, stated, study.label.column)
+
+
+def _unsaid(agreement: Mapping[str, tuple[int, int]], column: str) -> Finding:
+    """Nobody has said how the labels were made; the rule that fits best is named, and not taken for it."""
+    shares = {name: share for name, share in _shares(agreement).items() if share >= LIKELY}
+    best = max(shares, key=lambda name: shares[name], default="")
+    fits = f"; they agree with {best} for {shares[best]:.0%}" if best else ""
+    seen = f"nobody has said how the labels were made{fits}"
+    remedy = (
+        f'write label_rule = "{best or "awgs2019"}" into site.toml if that is how, else the rule that was really used'
+    )
+    return finding("warning", "label-rule", column, (seen, "the name of a rule in site.toml", remedy))
+
+
+def _shares(agreement: Mapping[str, tuple[int, int]]) -> dict[str, float]:
+    """Rule -> share of agreeing people, of the rules that decide enough of them."""
+    return {n: agreeing / compared for n, (agreeing, compared) in agreement.items() if compared >= FEWEST_FOR_A_RULE}
 
 
 def _against_rule(
@@ -128,7 +149,7 @@ _LABEL_REMEDY = "correct the label, or the value of the rule's parts in this row
 
 
 def _better_rule(agreement: Mapping[str, tuple[int, int]], stated: str, column: str) -> Iterator[Finding]:
-    shares = {n: agreeing / compared for n, (agreeing, compared) in agreement.items() if compared >= FEWEST_FOR_A_RULE}
+    shares = _shares(agreement)
     if not shares:
         return
     best = max(shares, key=lambda name: (shares[name], name == stated))

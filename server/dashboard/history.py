@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from server import failures
 from server.arms import CENTRAL
 from server.dashboard.files import Record, number, table
 from server.dashboard.progress import SiteNow
+from server.failures import AWAY as AWAY
 from server.failures import NO_ANSWER, REFUSED, flower_error, in_words
 
 MOST_POINTS = 200
@@ -15,7 +17,6 @@ MOST_POINTS = 200
 GRID_ROUNDS = 30
 """Rounds that the grid of who took part shows."""
 
-AWAY = "away"
 LATE = "connected after the run had begun without it, whose scaling all sites share: it takes part in the next run"
 """As in server/members.py, which imports Flower."""
 
@@ -135,7 +136,7 @@ def _cell(record: Record, name: str) -> Cell:
 
 def gone(why: str) -> bool:
     """Whether a hospital was not there, or not in time, as its failure is recorded."""
-    return why in (AWAY, NO_ANSWER, LATE, flower_error(5))
+    return failures.gone(why) or why in (AWAY, NO_ANSWER, LATE, flower_error(5))
 
 
 def traffic(records: Sequence[Record]) -> tuple[Moved, ...]:

@@ -29,10 +29,12 @@ class Seen:
     Attributes:
         online: whether its SuperNode is connected.
         last_seen: seconds since 1970; None where Flower does not say.
+        left: whether it went by itself, and when it was last seen is when.
     """
 
     online: bool
     last_seen: float | None
+    left: bool = False
 
 
 Ask = Callable[[], Mapping[str, Seen]]
@@ -77,7 +79,7 @@ def of_flower(home: Path) -> Ask:
 
         with Control(Home.open(home)) as control:
             nodes = control.nodes()
-        return {node.name: Seen(bool(node.online), moment(node.last_seen)) for node in nodes if node.name}
+        return {n.name: Seen(bool(n.online), moment(n.last_seen), bool(n.left)) for n in nodes if n.name}
 
     return ask
 

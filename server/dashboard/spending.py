@@ -18,8 +18,8 @@ from sarco_models.config import StudyConfig
 from sarco_models.messages import Code
 from server.dashboard.aside import Aside
 from server.dashboard.files import Record
-from server.dashboard.history import AWAY, LATE
-from server.failures import REFUSED, refused
+from server.dashboard.history import LATE
+from server.failures import REFUSED, not_there, refused
 
 _AFTERWARDS = frozenset({refused(Code.TOO_LATE), refused(Code.WORKER_DOWN), refused(Code.INTERNAL)})
 """Refusals that may come after the work has begun, and was charged."""
@@ -61,7 +61,7 @@ def _cost_nothing(why: str) -> bool:
     """Whether a hospital certainly computed nothing: it refused, or was not there."""
     if why in _AFTERWARDS:
         return False
-    return why.startswith(REFUSED) or why in (AWAY, LATE)
+    return why.startswith(REFUSED) or not_there(why) or why == LATE
 
 
 def spent_after(study: StudyConfig, rounds: int, releases: int) -> float:

@@ -29,6 +29,7 @@ from server.dashboard.troubles import (
     of_rounds,
     of_stopped_run,
 )
+from server.dashboard.troubles import over as over_since
 
 VERSION = 1
 METRICS = ("auc", "loss", "train_loss")
@@ -56,6 +57,7 @@ class Hospital:
         name: as it was enrolled.
         online: whether it is connected; None where nobody knows.
         last_seen: when Flower last heard of it.
+        left: whether it went by itself then.
         doing: in words; empty where it was asked nothing.
         state: of its answer, see :class:`server.dashboard.progress.SiteNow`; empty where it was asked nothing.
         why: what stands behind a state that is not good, in plain words.
@@ -74,6 +76,7 @@ class Hospital:
     training: float | None
     revoked: str
     spent: Spent | None
+    left: bool = False
 
 
 @dataclass(frozen=True)
@@ -228,6 +231,7 @@ class Watcher:
                     training=people.get("training"),
                     revoked=said(enrolled.get(name, {}).get("revoked", "")),
                     spent=spent.get(name),
+                    left=bool(flower and flower.left),
                 )
             )
         return tuple(sorted(found, key=lambda h: (bool(h.revoked), h.name)))
@@ -302,6 +306,9 @@ def _troubles(
         return tuple(found)
     progress = view.progress
     found += _of_the_run(progress, table(run.json("submitted.json")), up=up)
+    if progress.running and (lacking := said(run.live.get("trouble", ""))):
+        remedy = "nothing, if it passes; else sarco-coordinator logs superlink --home HOME"
+        found.append(Trouble("site", "the coordinator", "now", lacking, remedy, ""))
     for name, site in progress.sites.items():
         if site.state in ("refused", "failed", "away"):
             what, remedy = explain(site.why or site.state)
@@ -312,7 +319,9 @@ def _troubles(
     earlier = of_rounds(of_records, last=progress.done, current=not over)
     short = [(record.round, attempt.failures) for record in records for attempt in record.attempts]
     earlier += [t for t in of_rounds(short, last=progress.done, current=False) if t not in earlier]
-    return (*found, *(t if t.who not in told_now else replace(t, weight="note") for t in earlier))
+    now = {name: site.state for name, site in progress.sites.items()}
+    past = [t.who in told_now or over_since(t, now.get(t.who, "")) for t in earlier]
+    return (*found, *(replace(t, weight="note") if is_past else t for t, is_past in zip(earlier, past, strict=True)))
 
 
 def _of_the_run(progress: Progress, submitted: Mapping[str, Any], *, up: bool) -> list[Trouble]:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from server.dashboard.files import said
-from server.failures import REFUSED, in_words
+from server.failures import REFUSED, in_words, not_there
 
 Weight = Literal["stop", "site", "note"]
 
@@ -153,6 +153,16 @@ def of_rounds(failures: Iterable[tuple[int, Mapping[str, str]]], *, last: int, c
     return troubles
 
 
+def over(trouble: Trouble, state: str) -> bool:
+    """Whether a trouble of an earlier round is: its hospital has answered since, or was not there and is at work now.
+
+    Args:
+        trouble: of a complete round.
+        state: of the hospital in the round under way, see :class:`server.dashboard.progress.SiteNow`.
+    """
+    return state == "answered" or (state == "asked" and not_there(trouble.written))
+
+
 def _rounds(rounds: list[int]) -> str:
     """Such as "round 3", "rounds 3 to 7" or "4 rounds, last in 9"."""
     named = ["at the start" if k == 0 else f"round {k}" for k in rounds]
@@ -165,6 +175,11 @@ def _rounds(rounds: list[int]) -> str:
 
 RESUME = "sarco-coordinator resume --home HOME"
 _ENDINGS: tuple[tuple[str, str, str], ...] = (
+    (
+        r"may still take part",
+        "A hospital was revoked, and those that are left are too few.",
+        f"enrol it again with a new key and the same people, then: {RESUME}; or begin a run with fewer min_sites",
+    ),
     (
         r"min_sites|quorum|sites (are connected|answered)",
         "Too few hospitals answered.",

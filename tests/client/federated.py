@@ -47,10 +47,13 @@ def kit_file(place: Path, folder: SiteFolder, **changes: Any) -> Path:
 
 
 def with_kit(place: Path, folder: SiteFolder, **changes: Any) -> Kit:
-    """The folder holds a kit, and the approval of its study."""
+    """The folder holds a kit, and the approval of its study; how the labels were made is said where it was not."""
     from client.approval import FILE, Approvals
+    from client.site_folder import UNKNOWN_RULE
 
     kit = read_kit(kit_file(place, folder, **changes), folder.name)
     store(kit, folder)
+    said = folder.site_file.read_text().replace(UNKNOWN_RULE, kit.study.label.rule)
+    folder.site_file.write_text(said)
     Approvals(folder.path / FILE).record(kit.study, by="Dr. Li")
     return kit

@@ -31,10 +31,48 @@ def levels(checks: list[Check]) -> dict[str, str]:
     return {check.name: check.level for check in checks}
 
 
+KNOWN = (400, b'{"code": 2003, "message": "Invalid heartbeat interval."}', {"content-type": "application/json"})
+
+
+def knows_us(path: str, _times: int) -> tuple[int, bytes, dict[str, str]] | None:
+    """A coordinator where this hospital is enrolled."""
+    return KNOWN if path == "activate-node" else None
+
+
 def test_the_way_to_the_coordinator_is_in_order(tmp_path: Path, folder: SiteFolder) -> None:
-    with stand_in(tmp_path / "authority") as coordinator:
+    with stand_in(tmp_path / "authority", knows_us) as coordinator:
         kit = with_kit(tmp_path, folder, address=coordinator.address)
-        assert levels(list(look(folder, kit))) == {name: "ok" for name in ("name", "port", "certificate", "clock")}
+        names = ("name", "port", "certificate", "clock", "admission")
+        assert levels(list(look(folder, kit))) == dict.fromkeys(names, "ok")
+
+
+def test_a_hospital_that_was_revoked_is_told_so(tmp_path: Path, folder: SiteFolder) -> None:
+    told = b'{"detail": "alpha was revoked on 2026-11-20T12:00:00+00:00: ask the coordinator", "code": 9003}'
+    with stand_in(tmp_path / "authority", lambda path, _n: (412, told, {}) if path == "activate-node" else None) as far:
+        kit = with_kit(tmp_path, folder, address=far.address)
+        found = list(look(folder, kit))[-1]
+        result = CliRunner().invoke(app, ["doctor", str(folder.path)])
+        assert [check.name for check in doctor.causes(folder, kit)] == [], "join has said it already"
+    assert (found.name, found.level) == ("admission", "fault")
+    assert found.value.startswith("the coordinator has revoked this hospital's key (it says: alpha was revoked on 2026")
+    assert "Coming back" in found.remedy
+    assert result.exit_code == 1
+    assert "the coordinator has revoked this hospital's key" in result.output
+
+
+def test_a_line_that_is_cut_at_the_question_is_a_warning(tmp_path: Path, folder: SiteFolder) -> None:
+    with stand_in(tmp_path / "authority", lambda path, _n: (0, b"", {}) if path == "activate-node" else None) as far:
+        found = list(look(folder, with_kit(tmp_path, folder, address=far.address)))[-1]
+    assert (found.name, found.level) == ("admission", "warning")
+    assert "firewall" in found.remedy
+
+
+def test_who_cannot_be_let_in_for_the_clock_is_told_of_the_clock_alone(tmp_path: Path, folder: SiteFolder) -> None:
+    hour = format_datetime(datetime.now(UTC) - timedelta(seconds=60), usegmt=True).encode()
+    with stand_in(tmp_path / "authority", lambda path, _n: (200, hour, {}) if path == "date" else None) as coordinator:
+        found = list(look(folder, with_kit(tmp_path, folder, address=coordinator.address)))
+        assert coordinator.asked == [""]
+    assert (found[-1].name, found[-1].level) == ("clock", "fault")
 
 
 @pytest.mark.parametrize(
@@ -202,7 +240,7 @@ def test_accounts(folder: SiteFolder) -> None:
 
 
 def test_the_command_ends_with_0_only_without_faults(tmp_path: Path, folder: SiteFolder) -> None:
-    with stand_in(tmp_path / "authority") as coordinator:
+    with stand_in(tmp_path / "authority", knows_us) as coordinator:
         with_kit(tmp_path, folder, address=coordinator.address)
         result = CliRunner().invoke(app, ["doctor", str(folder.path)])
         assert result.exit_code == 0, result.output

@@ -3,6 +3,8 @@
 import json
 import os
 import re
+import subprocess
+import sys
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -10,17 +12,23 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
+from client import what_leaves
 from client.allowing import Allowing, Change, lacking, with_value
 from client.cli import app
 from client.identity import Peer, make_identity, public_of
 from client.kit import authority_fingerprint, read_kit, store, stored
+from client.site_config import SiteConfig
+from client.site_folder import UNKNOWN_RULE
 from client.study_words import Missing
-from client.workspace import SiteConfig
+from client.what_leaves import built, manifest_of
 from sarco_models.chain import read
-from sarco_models.config import load_config, load_study
+from sarco_models.config import StudyConfig, load_config, load_study
 from sarco_models.errors import ConfigError
+from sarco_models.fusion import build_model
+from sarco_models.parameters import Manifest, trained_tensors
 from server.certificates import fingerprint, make_authority
 from tests.client.federated import a_folder, a_study, kit_file
+from tests.sites import image_study
 
 EXAMPLE = Path(__file__).parents[2] / "configs" / "site.example.toml"
 
@@ -145,6 +153,62 @@ def test_a_label_rule_that_was_said_is_changed_by_nobody_else(tmp_path: Path) ->
     assert code == 0, text
     assert load_config(folder.site_file, SiteConfig).label_rule == "ewgsop2_ours"
     assert "yours are made by ewgsop2_ours: this study cannot use them" in text
+
+
+def of_several_rules() -> dict[str, Any]:
+    """What a kit says of a study that takes labels made by several rules."""
+    label = a_study().label.model_dump(mode="json") | {"allow_mixed_rules": True}
+    study = a_study(label=label)
+    return {"study": json.loads(study.model_dump_json()), "digest": study.digest}
+
+
+def test_where_a_study_takes_several_rules_a_person_is_asked_for_the_hospitals(tmp_path: Path) -> None:
+    folder = a_folder(tmp_path)
+    kit = kit_file(tmp_path, folder, **of_several_rules())
+    code, text = approve(kit, folder.site_file, types="EWGSOP 2\newgsop2\ny\ny\n")
+    assert code == 0, text
+    assert "How were your labels made? The study's are made by invented2026; it takes others." in text
+    assert "'EWGSOP 2': a name has small letters" in text
+    assert load_config(folder.site_file, SiteConfig).label_rule == "ewgsop2"
+    code, text = approve(kit, folder.site_file, types="y\n")
+    assert (code, "How were your labels made?" in text) == (0, False), "it was said"
+
+
+def test_nobody_claims_a_rule_that_nobody_has_said(tmp_path: Path) -> None:
+    folder = a_folder(tmp_path)
+    kit = kit_file(tmp_path, folder, **of_several_rules())
+    code, text = approve(kit, folder.site_file, types="\ny\ny\n")
+    assert code == 0, text
+    assert load_config(folder.site_file, SiteConfig).label_rule == UNKNOWN_RULE
+    code, text = approve(kit, folder.site_file, "--yes")
+    assert code == 0, text
+    assert "does not say how your labels were made" in text
+    assert 'label_rule = "invented2026" if yours are made as the study' in text
+    assert load_config(folder.site_file, SiteConfig).label_rule == UNKNOWN_RULE
+
+
+@pytest.mark.slow  # two processes
+def test_who_approves_waits_for_no_torch_of_its_own(tmp_path: Path) -> None:
+    folder = a_folder(tmp_path)
+    kit = kit_file(tmp_path, folder)
+    words = (
+        "import sys; from pathlib import Path; from client.federation_cli import accept;"
+        f"accept(Path({str(kit)!r}), Path({str(folder.site_file)!r}), by='', yes=True);"
+        "print([m for m in ('torch', 'timm', 'scipy', 'flwr') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", words], capture_output=True, text=True, check=False)  # noqa: S603 - ours
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1] == "[]"
+    assert stored(folder).digest == a_study().digest
+
+
+@pytest.mark.parametrize("study", [a_study(), image_study()], ids=["tables", "images"])
+def test_what_would_leave_is_known_in_a_process_that_ends(study: StudyConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+    monkeypatch.setattr(what_leaves, "apart", lambda work, facts: asked.append(work) or built(**facts))
+    expected = Manifest.of(trained_tensors(build_model(study, weights="none").net))
+    assert manifest_of(study) == expected
+    assert asked == ["client.what_leaves:built"]
 
 
 def test_a_script_writes_no_peer_whose_fingerprint_nobody_has_compared(tmp_path: Path) -> None:

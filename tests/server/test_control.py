@@ -1,5 +1,6 @@
 """The adapter to Flower's Control API: its words for ours, and every fault a sentence."""
 
+import json
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -44,6 +45,25 @@ def test_nodes_are_told_in_our_words(home: Home, monkeypatch: pytest.MonkeyPatch
         ("alpha", True, "1970-01-01T00:16:40+00:00"),
         ("gamma", False, ""),
     ]
+
+
+@pytest.mark.parametrize(("known", "seen"), [(True, "12:00:00"), (False, "11:59:50")])
+def test_who_left_was_last_seen_when_it_left(
+    home: Home, monkeypatch: pytest.MonkeyPatch, *, known: bool, seen: str
+) -> None:
+    """Flower cuts the lease to that moment; a lease that ran out looks the same, and its last heartbeat was earlier."""
+    ended = "2026-11-20T12:00:00+00:00"
+    answer = pb.ListNodesResponse()
+    answer.nodes_info.add(
+        name="alpha", status="offline", last_activated_at="2026-11-20T11:59:50+00:00", last_deactivated_at=ended,
+        online_until=1795176000.0, heartbeat_interval=30.0, node_id=7,
+    )  # fmt: skip
+    if known:
+        (home.folder / "departures.json").write_text(json.dumps({"alpha": ended}))
+    (node,) = control(home, monkeypatch, lambda _: message(answer)).nodes()
+    assert node.last_seen == f"2026-11-20T{seen}+00:00"
+    assert node.left == (ended if known else "")
+    assert (node.ended, node.lease) == (ended, 1795176000.0)
 
 
 def test_a_run_is_submitted_with_its_directory_and_without_code(

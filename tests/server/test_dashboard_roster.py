@@ -99,11 +99,16 @@ def test_flowers_nodes_are_hospitals_by_name(tmp_path: Path, monkeypatch: pytest
                 control.Node("alpha", 1, True, seen),
                 control.Node("beta", 2, False, ""),
                 control.Node("", 3, True, ""),
+                control.Node("gamma", 4, False, seen, left=seen),
             )
 
     (tmp_path / "coordinator.toml").write_text('address = "fl.example.org:8443"\n', encoding="utf-8")
     monkeypatch.setattr(control, "Control", Stub)
-    assert of_flower(tmp_path)() == {"alpha": Seen(True, 60.0), "beta": Seen(False, None)}
+    assert of_flower(tmp_path)() == {
+        "alpha": Seen(True, 60.0),
+        "beta": Seen(False, None),
+        "gamma": Seen(False, 60.0, left=True),
+    }
 
 
 def test_a_home_whose_superlink_is_down_is_nobodys_word(tmp_path: Path) -> None:

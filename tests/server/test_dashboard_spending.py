@@ -5,6 +5,7 @@ import pytest
 from sarco_models.accounting import plan
 from server.dashboard.files import Attempt, Record
 from server.dashboard.spending import Spending, rounds_at_most, spent_after
+from server.failures import revoked, when_asked
 from tests.server.example_home import ROUNDS, study
 
 
@@ -44,6 +45,12 @@ def test_what_may_have_been_trained_counts_and_what_was_refused_before_does_not(
     ]
     assert rounds_at_most(records, {}) == {"a": 6, "b": 4}
     assert rounds_at_most(records, {"a": "asked", "b": "refused"}) == {"a": 7, "b": 4}
+
+
+def test_who_was_shut_out_at_work_may_have_trained_and_later_rounds_cost_it_nothing() -> None:
+    shut = revoked("2026-11-20")
+    records = [record(0, "ab", {}), record(1, "a", {"b": when_asked(shut)}), record(2, "a", {"b": shut})]
+    assert rounds_at_most(records, {"b": "away"}) == {"a": 2, "b": 1}
 
 
 def test_who_answered_an_attempt_that_fell_short_has_trained_and_only_once() -> None:

@@ -13,6 +13,7 @@ import pytest
 
 from server import submissions
 from server.dashboard.files import HomeFiles
+from server.dashboard.pieces import pieces
 from server.dashboard.roster import Roster, Seen
 from server.dashboard.state import Picture, Watcher
 from tests.server.example_home import (
@@ -306,6 +307,21 @@ def test_numbers_that_no_program_wrote_do_no_harm(home: Path, run: Path) -> None
     json.dumps(look_at(home).to_dict(), allow_nan=False)
 
 
+def test_a_superlink_that_fails_a_run_at_work_is_a_trouble(home: Path, run: Path) -> None:
+    words = "the SuperLink does not say who is connected (HTTP 500); it is asked again and again"
+    write_live(run, "round", 9, {}, trouble=words)
+    assert words in [trouble.what for trouble in look_at(home).troubles]
+    write_live(run, "round", 9, {}, trouble=words, pid=dead_pid())
+    assert words not in [trouble.what for trouble in look_at(home).troubles], "nobody asks any more"
+
+
+def test_who_left_is_not_only_offline(home: Path) -> None:
+    found = {h.name: h for h in look_at(home, {"sichuan": Seen(False, 60.0, left=True)}).hospitals}
+    assert (found["sichuan"].left, found["shanghai"].left) == (True, False)
+    assert "left <time" in pieces(look_at(home, {"sichuan": Seen(False, 60.0, left=True)}))["hospitals"]
+    assert "revoked on 2026-10-02" in pieces(look_at(home))["hospitals"]
+
+
 def test_the_picture_keeps_its_form(home: Path) -> None:
     """Whoever reads /state.json relies on these names; VERSION grows when one changes its meaning."""
     found = look_at(home).to_dict()
@@ -319,6 +335,7 @@ def test_the_picture_keeps_its_form(home: Path) -> None:
     }  # fmt: skip
     assert set(found["hospitals"][0]) == {
         "name", "online", "last_seen", "doing", "state", "why", "participants", "training", "revoked", "spent",
+        "left",
     }  # fmt: skip
     assert found["version"] == 1
 

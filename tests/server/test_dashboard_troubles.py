@@ -4,8 +4,8 @@ import pytest
 
 from sarco_models.messages import Code
 from server.dashboard import history
-from server.dashboard.troubles import explain, of_ending, of_rounds
-from server.failures import NO_ANSWER, flower_error, in_words, refused
+from server.dashboard.troubles import explain, of_ending, of_rounds, over
+from server.failures import NO_ANSWER, flower_error, in_words, left, refused, revoked, when_asked
 from server.members import AWAY, LATE
 from server.replies import too_long
 
@@ -75,6 +75,7 @@ def test_an_unknown_reason_is_shown_as_it_was_written_without_a_path() -> None:
 def test_the_dashboard_knows_the_reasons_of_those_who_are_away() -> None:
     assert (history.AWAY, history.LATE) == (AWAY, LATE)
     assert all(history.gone(why) for why in (AWAY, LATE, NO_ANSWER))
+    assert all(history.gone(why) for why in (revoked("2026-11-20"), when_asked(left("2026-11-20T12:00"))))
     assert not history.gone("parameters are not finite")
 
 
@@ -107,3 +108,22 @@ def test_a_run_that_stopped_is_explained_with_the_command_that_goes_on(failure: 
     assert words in trouble.what
     assert "sarco-coordinator resume" in trouble.remedy
     assert "/srv" not in trouble.written
+
+
+@pytest.mark.parametrize(
+    ("reason", "state", "expected"),
+    [
+        (AWAY, "asked", True),
+        (AWAY, "answered", True),
+        (AWAY, "away", False),
+        (AWAY, "", False),
+        (NO_ANSWER, "asked", False),
+        (NO_ANSWER, "answered", True),
+        ("parameters are not finite", "asked", False),
+        ("parameters are not finite", "answered", True),
+    ],
+)
+def test_who_is_back_needs_no_attention_any_more(reason: str, state: str, expected: bool) -> None:
+    (trouble,) = of_rounds([(4, {"a": reason})], last=4, current=True)
+    assert trouble.weight == "site"
+    assert over(trouble, state) is expected

@@ -237,13 +237,29 @@ def test_a_picture_that_has_not_changed_is_not_sent_again(client: Browser, home:
     assert "Round 6 of 20" in reply.json()["pieces"]["progress"]
 
 
-def test_the_first_page_and_its_pieces_are_the_same(client: Browser) -> None:
+def test_the_first_page_and_its_pieces_are_the_same(client: Browser, home: Path) -> None:
     page, content = client.get("/").text, client.get("/pieces.json").json()
     assert set(content["pieces"]) == set(PIECES)
     for name, piece in content["pieces"].items():
         assert f'id="{name}"' in page
         assert piece in page
-    assert content["say"] == "Round 5 of 20. 1 thing needs attention."  # zhongshan was away in round 4
+    assert content["say"] == "Round 5 of 20."  # zhongshan was away in round 4, and is at work now
+    write_live(home / "runs" / "muscle", "round", 5, {"shanghai": "asked", "sichuan": "asked", "zhongshan": "away"})
+    assert client.get("/pieces.json").json()["say"] == "Round 5 of 20. 1 thing needs attention."
+
+
+def test_before_the_first_round_nothing_is_said_to_have_been_counted(client: Browser, tmp_path: Path) -> None:
+    folder = write_home(tmp_path / "young", rounds=0)
+    app = make_app(folder, TOKEN, Roster(None))
+    try:
+        young = Browser(app)
+        assert young.get("/", params={"token": TOKEN}).status_code == 200
+        text = young.get("/").text
+    finally:
+        app.state.desk.close()
+    assert "AUC, central test, before the first round" in text
+    assert "0 of 0" not in text
+    assert "trains on 53 of its 89 people" in text
 
 
 def test_every_chart_has_a_table_behind_it(client: Browser) -> None:

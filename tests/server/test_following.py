@@ -127,6 +127,24 @@ def test_hospitals_are_shown_as_the_coordinator_sees_them(home: Home, tmp_path: 
     assert [h.state for h in hospitals(home, (*nodes, Node("gamma", 3, False, "11:00")))][2] == "offline"
 
 
+def test_who_was_shut_out_and_who_left_is_said_with_the_day(home: Home, tmp_path: Path) -> None:
+    enrol(home, [a_pub(tmp_path, name) for name in ("alpha", "beta")])
+    revoke(home, "beta")
+    when = "2026-11-20T12:00:00+00:00"
+    nodes = (Node("alpha", 1, False, when, left=when),)
+    first, second = hospitals(home, nodes)
+    assert (first.state, first.words) == ("left", "left on 2026-11-20 at 12:00 UTC")
+    assert second.words == f"revoked on {home.sites()[1].revoked[:10]} by the coordinator"
+    assert presence_in_words(home, nodes) == (
+        "online: 0 of 1 enrolled; not online: alpha (left on 2026-11-20 at 12:00 UTC)"
+    )
+
+
+def test_a_superlink_that_fails_is_said_with_the_phase() -> None:
+    live = {"phase": "setup", "sites": {}, "trouble": "the SuperLink does not answer"}
+    assert phase_in_words(live).endswith("scaling; the SuperLink does not answer")
+
+
 def test_the_state_of_a_run(home: Home) -> None:
     folder = a_run(home)
     assert work(folder, up=True).state == "never begun"

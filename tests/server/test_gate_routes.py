@@ -11,6 +11,7 @@ import json
 import os
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import time
@@ -30,6 +31,7 @@ from flwr.proto.fleet_pb2 import (
 from flwr.proto.heartbeat_pb2 import SendNodeHeartbeatRequest, SendNodeHeartbeatResponse
 from flwr.proto.node_pb2 import Node
 
+from client.admission import ask, judged
 from client.contact import End
 from sarco_models.processes import program, quiet_environment
 from server.certificates import client_certificate, make_authority
@@ -235,6 +237,43 @@ def _deactivated(real: Real, node: Node) -> None:
 
     body = DeactivateNodeRequest(node_id=node.node_id).SerializeToString()
     assert real.post("/v1/fleet/deactivate-node", body).status == 200
+
+
+# ---- a hospital that asks whether it is let in -----------------------------------------------------------------------
+
+
+def test_a_hospital_learns_whether_it_is_let_in_and_nobody_is_connected_by_it(real: Real, tmp_path: Path) -> None:
+    def told(hospital: Hospital, port: int = 0) -> str:
+        secret = hospital.key.private_bytes(Encoding.PEM, PrivateFormat.OpenSSH, NoEncryption())
+        (tmp_path / "node.key").write_bytes(secret)
+        context = ssl.create_default_context(cafile=str(real.home.ca))
+        line = HTTPSConnection("127.0.0.1", port or real.gate.port, context=context, timeout=20)
+        try:
+            return judged(*ask(line, tmp_path / "node.key"))[1]
+        finally:
+            line.close()
+
+    superlink = int(real.home.superlink.rpartition(":")[2])
+    stranger, new = Hospital("hospital_b"), Hospital("hospital_c")
+    assert told(real.hospital).endswith("knows this hospital's key and lets it in")
+    assert told(real.hospital, superlink).endswith("lets it in"), "as behind nginx"
+    assert told(stranger).startswith("the coordinator does not know this hospital's key (it says: this node key")
+    assert "it was revoked, or another key is enrolled" in told(stranger, superlink)
+    with Control(real.home) as control:
+        assert not any(node.online for node in control.nodes())
+    sites = real.home.sites()
+    try:
+        real.home.write_sites((*sites, new.enrolled()))
+        assert told(new).endswith("does not know its key yet")
+        real.home.write_sites((real.hospital.enrolled("2026-11-20T12:00:00+00:00"),))
+        assert told(real.hospital).startswith("the coordinator has revoked this hospital's key")
+    finally:
+        real.home.write_sites(sites)
+    node = _activated(real)
+    assert told(real.hospital).endswith("lets it in"), "a connection is not disturbed"
+    with Control(real.home) as control:
+        assert [node.online for node in control.nodes()] == [True]
+    _deactivated(real, node)
 
 
 # ---- Flower's own SuperNode ------------------------------------------------------------------------------------------

@@ -8,7 +8,7 @@ import pytest
 from sarco_models.errors import RunError
 from sarco_models.summaries import Moments
 from sarco_models.wire import Code, Describe, Described, Ready, Request, Setup, Train, Trained
-from server.failures import refused
+from server.failures import NOT_AWAITED, refused
 from server.members import LATE, Member, Membership, Node
 from server.turns import Asking, Failed, Meeting
 from tests.messages import parameters
@@ -159,6 +159,48 @@ def test_what_is_left_open_is_away_or_silent() -> None:
     turn.take(turn.membership.nodes[3], turn.requests["west"], Failed("Flower error 5", lost=True))
     turn.left_open({"north"})
     assert turn.failures == {"north": "no answer before the deadline", "south": "away", "west": "Flower error 5"}
+
+
+SHUT = "revoked on 2026-11-20 by the coordinator"
+
+
+def test_who_was_revoked_is_asked_nothing_and_not_reachable() -> None:
+    membership = begun("north", "south", "west", names=True)
+    membership.ready = set(membership.members)
+    membership.revoked = {"south": SHUT}
+    membership.see([(1, "north", ""), (2, "south", ""), (3, "west", "")])
+    assert kinds(asking(membership), membership) == {1: "Train", 3: "Train"}
+    assert membership.reachable(membership.members) == 2
+    assert membership.left_of(membership.members) == {"north", "west"}
+    membership.revoked = {}
+    membership.see([(1, "north", ""), (3, "west", ""), (9, "south", "")])
+    assert kinds(asking(membership), membership) == {1: "Train", 3: "Train", 9: "Describe"}, "enrolled again"
+
+
+def test_a_turn_is_hopeless_when_no_answers_can_make_it_enough() -> None:
+    membership = begun("north", "south", "west")
+    turn = asking(membership, needed=3)
+    assert not turn.hopeless()
+    turn.take(membership.nodes[2], turn.requests["south"], trained("south"))
+    membership.revoked = {"south": SHUT}
+    assert not turn.hopeless(), "its answer came before"
+    membership.revoked = {"west": SHUT}
+    assert turn.hopeless()
+    turn.left_open({"north"})
+    assert turn.failures["north"] == NOT_AWAITED
+
+
+def test_who_left_with_a_question_is_told_apart_from_who_was_not_asked() -> None:
+    """The first may have trained, and spent privacy on it."""
+    turn = asking(begun("north", "south", "west"))
+    turn.membership.absence = lambda name: "left on 2026-11-20 at 12:00 UTC" if name != "west" else "away"
+    turn.take(turn.membership.nodes[1], turn.requests["north"], Failed("Flower error 5", lost=True))
+    turn.left_open(set())
+    assert turn.failures == {
+        "north": "left on 2026-11-20 at 12:00 UTC, when it had been asked",
+        "south": "left on 2026-11-20 at 12:00 UTC",
+        "west": "away",
+    }
 
 
 @pytest.mark.parametrize("code", [Code.TOO_LATE, Code.WORKER_DOWN])

@@ -2,6 +2,8 @@
 
 import json
 import os
+import subprocess
+import sys
 import threading
 import time
 from dataclasses import dataclass, field
@@ -285,6 +287,22 @@ def test_a_damaged_mark_is_no_mark(world: World) -> None:
     assert read(world.folder) is None
     world.look()
     assert world.flower.known == []
+
+
+@pytest.mark.slow  # two processes
+def test_who_makes_a_run_and_follows_it_holds_no_torch(tmp_path: Path) -> None:
+    home = a_home(tmp_path)
+    words = (
+        "import sys; from pathlib import Path; from server import following; from server.home import Home;"
+        "from server.submissions import prepare;"
+        f"home = Home.open(Path({str(home.folder)!r})); folder = prepare(home, home.study);"
+        "print(folder); print([m for m in ('torch', 'timm', 'scipy') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", words], capture_output=True, text=True, check=False)  # noqa: S603 - ours
+    assert done.returncode == 0, done.stderr
+    folder, loaded = done.stdout.splitlines()
+    assert (Path(folder) / "start.safetensors").is_file()
+    assert loaded == "[]"
 
 
 def test_preparing_makes_the_next_run_of_the_study(tmp_path: Path) -> None:

@@ -4,12 +4,15 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from sarco_models.errors import RunError
+from server.control import Control, Node
+from server.departures import read_departures
 from server.enrolment import enrol
 from server.home import Home
 from server.watching import watch
@@ -87,6 +90,16 @@ def test_who_is_enrolled_while_the_superlink_is_away_is_told_to_it_later(
         looked = flower.looked
         until(lambda: flower.looked > looked + 20)
         assert flower.synchronized == 2, "it knows now"
+
+
+def test_who_leaves_by_itself_is_noted(home: Home, flower: Flower, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("server.watching._WHO_S", 0.0)
+    here = Node("alpha", 1, True, "", lease=1795176040.0)
+    gone = replace(here, online=False, lease=1795176000.0, ended="2026-11-20T12:00:00+00:00")
+    looks = iter([here, here])
+    monkeypatch.setattr(Control, "nodes", lambda _self: (next(looks, gone),))
+    with watched(home, flower):
+        until(lambda: read_departures(home.folder) == {"alpha": gone.ended})
 
 
 def test_a_superlink_that_lost_its_database_is_told_again(

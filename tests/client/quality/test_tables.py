@@ -91,6 +91,16 @@ def test_a_rule_that_fits_better_than_the_stated_one_is_named(tmp_path: Path) ->
     assert not [f for f in found(tmp_path, table, "awgs2025") if f.severity == "warning"]
 
 
+def test_where_nobody_has_said_the_rule_it_is_asked_for_and_the_one_that_fits_is_named(tmp_path: Path) -> None:
+    (told,) = [f for f in found(tmp_path, clean(), "not_said_yet") if f.rule == "label-rule"]
+    assert told.severity == "warning"
+    assert told.seen == "nobody has said how the labels were made; they agree with awgs2019 for 100%"
+    assert told.remedy.startswith('write label_rule = "awgs2019" into site.toml if that is how')
+    nothing = clean().drop(columns=["asmi_kg_per_m2", "grip_kg"])
+    (told,) = [f for f in found(tmp_path, nothing, "not_said_yet") if f.rule == "label-rule"]
+    assert told.seen == "nobody has said how the labels were made"
+
+
 def _by_awgs2025(table: pd.DataFrame) -> "pd.Series[int]":
     """Written out once more: mass by device below 65 and from 65, and grip."""
     man, old, dxa = table["male"] == 1, table["age_years"] >= 65, table["asmi_device"] == "DXA"
