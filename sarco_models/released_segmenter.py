@@ -25,9 +25,10 @@ from sarco_models.errors import ConfigError, RunError, WeightsError
 from sarco_models.parameters import Manifest, Parameters, all_tensors
 from sarco_models.plausible import THRESHOLD
 from sarco_models.released import ABOUT, FROZEN, MANIFEST, MODEL, STUDY, verified
+from sarco_models.segmentation_net import SegmentationNet
 from sarco_models.segmenter import Segmenter
 from sarco_models.shapes import ShapeRange
-from sarco_models.unet import SegmentationNet, build_segmenter
+from sarco_models.unet import build_segmenter
 
 
 @dataclass(frozen=True)

@@ -38,8 +38,8 @@ class Scored:
 
     Attributes:
         muscles: names, in the study's order.
-        values: (participants, muscles, measures) in the order of :data:`MEASURES`; NaN where there is nothing to say: the
-            muscle was not looked for, or neither drawn nor found, or a length without millimetres.
+        values: (participants, muscles, measures) in the order of :data:`MEASURES`; NaN where there is nothing to say:
+            the muscle was not looked for, or neither drawn nor found, or a length without millimetres.
         losses: (participants,).
     """
 

@@ -106,10 +106,8 @@ class Federation:
 
     @property
     def prevalence(self) -> float:
-        """Share of positives among all members' training participants; a half where nobody is positive or negative."""
-        if self.study.segments:
-            return 0.5
-        return sum(m.training_positive for m in self.members.values()) / sum(m.training for m in self.members.values())
+        """Share of positives among all members' training participants; a half where muscles are found."""
+        return 0.5 if self.study.segments else self.membership.prevalence
 
     def meet(self) -> tuple[dict[int, Described], dict[str, str]]:
         """Let everybody who is connected describe themselves: by node, and why the others did not."""

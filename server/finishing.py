@@ -7,7 +7,7 @@ from sarco_models.summaries import TableScaling
 from sarco_models.wire import Assess, Assessed, Evaluate, Evaluated, Measure, Measured, Probe, Probed, Setup
 from server.federation import Federation
 from server.leakage import write_leakage
-from server.measured import measured_fault
+from server.measured import measured_fault, write_measured
 from server.probing import probe_fault
 from server.replies import assessment_fault, evaluation_fault
 from server.threshold import frozen_threshold
@@ -83,7 +83,7 @@ def _measure(federation: Federation, setup_digest: str) -> None:
         Measured,
         lambda reply, member: measured_fault(reply, member, run.study),
     )
-    run.measure({site: {"participants": r.participants, **r.metrics} for site, r in replies.items()})
+    write_measured(run.folder, replies)
     run.assess({}, {"failures": failures, **federation.taken()})
 
 

@@ -1,15 +1,20 @@
-"""What a hospital says of the muscles that a released model finds, held against what can be true.
+"""What hospitals say of the muscles that a released model finds: held against what can be true, and kept.
 
 An empty sentence means that nothing is wrong; see :mod:`server.replies`.
 """
 
+import json
 import math
+from collections.abc import Mapping
+from pathlib import Path
 
 from sarco_models.config import StudyConfig
 from sarco_models.segmentation_scores import MEASURES
 from sarco_models.wire import Measured
 from server.members import Member
+from server.whole_files import write_json
 
+FILE = "measured.json"
 _PARTS = ("n", "mean", "sd")
 
 
@@ -31,6 +36,19 @@ def measured_fault(reply: Measured, site: Member, study: StudyConfig) -> str:
             return fault
     extra = set(reply.metrics) - {f"{stem}.{part}" for stem in told for part in _PARTS}
     return f"metric {min(extra)[:60]} is none of the study's" if extra else ""
+
+
+def write_measured(folder: Path, replies: Mapping[str, Measured]) -> None:
+    """Write what the sites of a run have measured, by name."""
+    found = {site: {"participants": reply.participants, **reply.metrics} for site, reply in replies.items()}
+    write_json(folder / FILE, found)
+
+
+def read_measured(folder: Path) -> dict[str, dict[str, float]]:
+    """Site -> ``participants`` and ``MUSCLE.MEASURE.n``, ``.mean``, ``.sd``; empty before, or in another study."""
+    path = folder / FILE
+    found: dict[str, dict[str, float]] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    return found
 
 
 def _wrong(stem: str, parts: list[float | None], participants: int) -> str:

@@ -92,6 +92,11 @@ class Membership:
     revoked: Mapping[str, str] = field(default_factory=dict)
     absence: Callable[[str], str] = lambda _name: AWAY
 
+    @property
+    def prevalence(self) -> float:
+        """Share of positives among all members' training participants."""
+        return sum(m.training_positive for m in self.members.values()) / sum(m.training for m in self.members.values())
+
     def admit(self, described: Mapping[int, Described]) -> None:
         """The run begins with these sites, and each of these nodes speaks for its own."""
         found = [Member.of(d) for d in described.values()]

@@ -266,17 +266,6 @@ class Run:
         stored = {site: evaluation.to_dict() for site, evaluation in evaluations.items()}
         write_json(self.folder / "assessments.json", stored)
 
-    def measure(self, found: Mapping[str, Mapping[str, float]]) -> None:
-        """Write what the sites have measured of the muscles that the released model finds."""
-        write_json(self.folder / "measured.json", found)
-
-    @property
-    def measured(self) -> dict[str, dict[str, float]]:
-        """Site -> ``participants`` and ``MUSCLE.MEASURE.n``, ``.mean``, ``.sd``; empty before, or in another study."""
-        path = self.folder / "measured.json"
-        found: dict[str, dict[str, float]] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-        return found
-
     @property
     def assessments(self) -> dict[str, SiteEvaluation] | None:
         """What the sites said of the released model, by name; None as long as they were not asked."""

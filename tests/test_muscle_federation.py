@@ -22,7 +22,7 @@ from sarco_models.segmentation_reader import SegmentationReader
 from sarco_models.segmentation_scores import MEASURES, Scored, score, told
 from sarco_models.training import Training, build_optimizer, fit, warmup_cosine
 from sarco_models.wire import Assess, Measure, Measured
-from server.measured import measured_fault
+from server.measured import measured_fault, read_measured
 from server.members import Member
 from server.runs import Run
 from simulation.harness import MUSCLE_SCORES, Arm, SiteFolder, open_sites, prepare, run_arm
@@ -71,7 +71,7 @@ def test_a_run_trains_measures_and_scores_muscles(arm: Callable[..., Arm]) -> No
     assert run.released is not None
     assert run.released["threshold"] is None
     assert run.assessments == {}
-    measured = run.measured
+    measured = read_measured(run.folder)
     assert set(measured) == {"site0", "site1"}, run.assessing
     assert measured["site0"]["participants"] == 3  # 16 - 11 - 2
     assert {name.split(".")[0] for name in measured["site0"] if "." in name} <= {"biceps", "triceps", "rectus_femoris"}

@@ -24,6 +24,7 @@ from sarco_models.mask_files import (
     write_png,
 )
 from sarco_models.masks import mask_labels, read_mask
+from sarco_models.outline_faults import outline_faults
 from sarco_models.outline_tracing import loops
 
 STORED, ORIGIN, REGION = (120, 160), (20, 30), (70, 110)
@@ -181,6 +182,13 @@ def test_any_mask_comes_back_from_its_outlines(seed: int) -> None:
         assert not (back & piece).any() or dice(back | piece, mask) > 0.9
         back |= piece
     assert dice(back, mask) >= LEAST_DICE - 0.001
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_an_outline_of_ours_is_one_that_a_study_takes(tmp_path: Path, seed: int) -> None:
+    """A slit to a hole touches itself; it is no outline that crosses itself."""
+    write_labelme(tmp_path / "a.json", blob(np.random.default_rng(seed)).astype(np.uint8), NAMES, PICTURE)
+    assert not [f for f in outline_faults(tmp_path / "a.json", lambda _: True) if f.severity == "error"]
 
 
 def test_the_unsimplified_loop_holds_the_centres_of_exactly_its_pixels() -> None:

@@ -11,8 +11,9 @@ from sarco_models.errors import ConfigError, RunError, WeightsError
 from sarco_models.parameters import Parameters, all_tensors
 from sarco_models.released import sha256_of
 from sarco_models.released_segmenter import About, open_segmenter, store_segmenter
+from sarco_models.segmentation_net import SegmentationNet
 from sarco_models.shapes import ShapeRange
-from sarco_models.unet import SegmentationNet, build_segmenter
+from sarco_models.unet import build_segmenter
 from tests.sarco_models.test_segmenter import muscle, segmentation_study
 from tests.sites import study
 
