@@ -142,7 +142,7 @@ def test_what_is_probed_is_noted_before_it_is_computed(folder: Path, monkeypatch
     def killed(*_args: object, **_named: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(probing, "predict", killed)
+    monkeypatch.setattr(probing, "_confidence", killed)
     with pytest.raises(KeyboardInterrupt):
         probe(site, request)
     monkeypatch.undo()
