@@ -96,9 +96,7 @@ def _sure_of_label(net: nn.Module, reader: AnyReader, people: People, *, each: E
 
 
 def _muscles_loss(net: nn.Module, batch: SegmentationBatch) -> Tensor:
-    return segmentation_loss(
-        net(batch.images), batch.targets, batch.annotated, batch.owner, batch.participants
-    ).mean()
+    return segmentation_loss(net(batch.images), batch.targets, batch.annotated, batch.owner, batch.participants).mean()
 
 
 def _found(net: nn.Module, reader: AnyReader, people: People, *, each: Each = iter) -> dict[str, float]:
