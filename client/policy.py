@@ -83,6 +83,8 @@ def check(request: Request, policy: Policy, study: StudyConfig, no_approval: str
         raise Refusal(Code.TASK_NOT_ALLOWED, f"tasks: {task} is not among {', '.join(policy.tasks) or 'none'}")
     for code, key, reason in study_violations(policy, study):
         raise Refusal(code, f"{key}: {reason}")
+    if study.unplanned and task != "Describe":
+        raise Refusal(Code.BAD_REQUEST, f"{task}, and the study has no plan of its network yet: it asks for sums only")
     _check_round(request, study.federation.rounds)
     if isinstance(request, Train):
         check_parameters(request.parameters.manifest, policy, study.federation.encoding)

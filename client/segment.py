@@ -279,6 +279,7 @@ def _words(measured: MuscleMeasures | None, quality: Quality) -> str:
 def _plain(error: Exception, image: Input) -> str:
     """In one line, without the image's name, which stands beside it."""
     if isinstance(error, DataError):
-        return "; ".join(f"{f.seen}; expected {f.expected}; {f.remedy}" for f in error.findings)
+        by_rule = {"spacing": "say it with --mm-per-pixel or in calibration.csv"}
+        return "; ".join(f"{f.seen}; expected {f.expected}; {by_rule.get(f.rule, f.remedy)}" for f in error.findings)
     text = str(error) if isinstance(error, SarcoError) else f"{getattr(error, 'strerror', '') or error}"
     return " ".join(text.replace(str(image.path), image.name).split())

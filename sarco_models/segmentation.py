@@ -9,7 +9,7 @@ from typing import Literal, Self
 from pydantic import Field, model_validator
 
 from sarco_models.config_files import Config
-from sarco_models.sections import Name
+from sarco_models.sections import Name, later
 
 BACKGROUND, OUTSIDE = 0, 255
 """Of a pixel: no muscle of the study; beyond the frame, so that nothing may be learned or measured there."""
@@ -66,6 +66,7 @@ class SegmentationConfig(Config):
     )
     network: Literal["unet", "nnunet"] = "unet"
     plan: PlanConfig | None = Field(default=None, description="nnunet: see there; without it nothing can be trained.")
+    budget: Literal["small", "full"] = later("small", description="Of a plan: for two cores; for a graphics processor.")
 
     @model_validator(mode="after")
     def _distinct(self) -> Self:
@@ -77,9 +78,16 @@ class SegmentationConfig(Config):
                     raise ValueError(f"{text!r} is a name of {other} and of {muscle.name}: leave it to one of them")
                 if not _key(text):
                     raise ValueError(f"{text!r} of {muscle.name} has neither a letter nor a digit: write a name")
+        if self.budget != "small" and self.network != "nnunet":
+            raise ValueError(f'budget: network = "{self.network}" has no plan: remove it, or write network = "nnunet"')
         if self.plan and self.network != "nnunet":
             raise ValueError(f'plan: network = "{self.network}" has none: remove it, or write network = "nnunet"')
         return self
+
+    @property
+    def unplanned(self) -> bool:
+        """Whether the network's plan is still to be made: hospitals tell the sums for it, and train nothing."""
+        return self.network == "nnunet" and self.plan is None
 
     @property
     def names(self) -> tuple[str, ...]:

@@ -106,7 +106,9 @@ def target_words(study: StudyConfig) -> str:
 
 
 def row_words(row: ImageRow, study: StudyConfig) -> str:
-    """What a target depends on of its row, beside what the pixels do."""
+    """What a target, or a mask that is found, depends on of its row, beside what the pixels do."""
+    if study.image.auto:
+        return f"|{row.muscle}"
     return f"|{row.muscle}|{row.annotated}" if study.segments else ""
 
 
