@@ -81,8 +81,7 @@ def build_unet(model: ModelConfig, size: int, outputs: int, weights: str | None 
         if isinstance(module, nn.GroupNorm):
             keep_at_site(module)
     begun = nn.Sequential(_Fill(filled - size), _Encoder(frozen, maps.among(0, len(frozen))))
-    # Convolutions on the processor then pass over memory in one direction: a training step costs a sixth less.
-    return SegmentationNet(begun, _Trained(encoder, head), size).to(memory_format=torch.channels_last)
+    return SegmentationNet(begun, _Trained(encoder, head), size)
 
 
 # ---- the encoder's maps ----------------------------------------------------------------------------------------------
