@@ -69,6 +69,11 @@ SOURCES = (
 )
 
 
+def _asking(segmenter: Segmenter) -> Segmenter:
+    """Of a model that has to be asked: for the muscle of the thigh that it knows."""
+    return segmenter.asking("rectus_femoris") if segmenter.segmentation.classes == "asked" else segmenter
+
+
 def frames(data: Path) -> Iterator[tuple[Source, Path, Calibration | None]]:
     """Every frame with what its folder says of its pixels."""
     for source in SOURCES:
@@ -150,7 +155,7 @@ def drawn(
     model: ReleasedSegmenter, frame: Frame, found: Found, classes: NDArray[np.uint8], *, known: bool
 ) -> list[Drawn]:
     """What was found, with values where the spacing is known; the score is of the picture that the model saw."""
-    segmenter = model.segmenter()
+    segmenter = _asking(model.segmenter())
     muscles = []
     for number, name in enumerate(segmenter.muscles, start=1):
         mask = classes == number
@@ -190,7 +195,7 @@ def main() -> None:
     parser.add_argument("--assume-mm", type=float)
     asked = parser.parse_args()
     model = open_segmenter(asked.model)
-    segmenter = model.segmenter()
+    segmenter = _asking(model.segmenter())
     for source, path, said in frames(asked.data):
         assumed = Calibration(None, (asked.assume_mm, asked.assume_mm)) if asked.assume_mm and not said else None
         frame = read_image(path, said or assumed)

@@ -48,7 +48,7 @@ def purpose(study: StudyConfig) -> Iterator[str]:
     cfg = _muscles(study)
     muscles = _listed([m.title for m in cfg.muscles])
     yield f"{study.title}. Hospitals train one model together that draws muscles on ultrasound images: {muscles}."
-    if cfg.classes == "one":
+    if cfg.single:
         yield "It finds the muscle that an image is of, and images.csv says which that is."
     yield "It learns from outlines that your people have drawn. Nobody is diagnosed, and no label is read."
     yield "The model is for research. It is no medical device."

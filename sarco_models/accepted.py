@@ -21,6 +21,7 @@ from sarco_models.plausible import judge
 from sarco_models.score_check import GOOD_DICE, ScoreCheck
 from sarco_models.segmentation import OUTSIDE
 from sarco_models.segmentation_reader import SegmentationBatch, SegmentationReader
+from sarco_models.segmentation_scores import asked_of
 from sarco_models.segmenter import Found
 from sarco_models.training import Each
 from sarco_models.views import View
@@ -52,8 +53,8 @@ def scored_people(
     found: list[tuple[int, float, float]] = []
     with torch.no_grad():
         for batch in each(reader.whole(people)):
-            plain = net(batch.images).softmax(1).cpu().numpy()
-            mirrored = net(batch.images.flip(-1)).softmax(1).flip(-1).cpu().numpy()
+            plain = asked_of(net, batch).softmax(1).cpu().numpy()
+            mirrored = asked_of(net, batch, mirrored=True).softmax(1).cpu().numpy()
             for row in range(len(plain)):
                 image = next(images)
                 seen = _seen(plain[row], mirrored[row], batch.targets[row].cpu().numpy(), views[image])

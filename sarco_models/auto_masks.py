@@ -120,12 +120,12 @@ class Finder:
             known = ", ".join(self.segmenter.segmentation.names)
             said = f"muscle {row.muscle!r} of images.csv" if row.muscle else "an image whose muscle is not said"
             return None, Origin("tissue", None, (f"{said} is none that the model finds ({known})",))
+        number, name = asked
         try:
             with _one_thread():
-                found = self.segmenter.find(frame, row.image)
+                found = self._asking(name).find(frame, row.image)
         except MissingSpacing:
             return None, Origin("tissue", None, (_NO_SPACING,))
-        number, name = asked
         found = replace(found, classes=_largest(found.classes, number))
         drawn = self.released.about.shapes.get(name)
         quality = judge(found, number, frame.mm_per_pixel, drawn=drawn, threshold=self.threshold)
@@ -142,7 +142,14 @@ class Finder:
         name = self.auto.muscle or (self.segmenter.segmentation.find(row.muscle) if row.muscle else "")
         if name is None or (not name and len(classes) > 1):
             return None
-        return (1 if len(classes) == 1 else 1 + classes.index(name)), name
+        return (1 if len(classes) == 1 or self._is_asked else 1 + classes.index(name)), name
+
+    @property
+    def _is_asked(self) -> bool:
+        return self.segmenter.segmentation.classes == "asked"
+
+    def _asking(self, name: str) -> Segmenter:
+        return self.segmenter.asking(name) if self._is_asked and name else self.segmenter
 
 
 def _section(study: StudyConfig) -> AutoMasksConfig:

@@ -44,7 +44,7 @@ class Drawn:
 
     Attributes:
         classes: (height, width) of the frame: BACKGROUND, OUTSIDE where nothing may be learned or measured, or the
-            number of a muscle; with ``classes = "one"`` 1 is the muscle that the image is of.
+            number of a muscle; where the study asks for one, 1 is the muscle that the image is of.
         annotated: names of the muscles that were looked for on this image, whether or not they are there; where nobody
             has said it, those that are there.
         present: names of those that are there.
@@ -56,7 +56,7 @@ class Drawn:
 
     def number_of(self, name: str, segmentation: SegmentationConfig) -> int:
         """The class of a muscle in :attr:`classes`."""
-        return 1 if segmentation.classes == "one" else segmentation.names.index(name) + 1
+        return 1 if segmentation.single else segmentation.names.index(name) + 1
 
 
 def read_drawn(  # noqa: PLR0913 - a file, its frame, and what images.csv says of it
@@ -139,7 +139,7 @@ class _Reading:
         self.findings: list[Finding] = []
         self._shown, self._faulty = shown, set[str]()
         self._file, self._segmentation, self._own = file, segmentation, own
-        self._one = segmentation.classes == "one"
+        self._one = segmentation.single
         self._in_file: set[str] = set()
         self._unknown: tuple[str, ...] = ()
         self._said, unknown = muscles_called(annotated, segmentation)

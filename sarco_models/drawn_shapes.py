@@ -26,6 +26,7 @@ def drawn_shapes(reader: SegmentationReader, people: People) -> dict[str, ShapeS
         people: whose masks are measured; participants in training, where a range is agreed from them.
     """
     names = ("muscle",) if reader.segmentation.classes == "one" else reader.segmentation.names
+    asked = reader.segmentation.classes == "asked"
     shapes: dict[str, list[Shape]] = {name: [] for name in names}
     owners: dict[str, list[str]] = {name: [] for name in names}
     cohort = people.cohort
@@ -33,7 +34,7 @@ def drawn_shapes(reader: SegmentationReader, people: People) -> dict[str, ShapeS
         view, owner = cohort.views[image], str(cohort.owner[image])
         for number, mask in _muscles(cohort.targets[np.array([image])][0]):
             if not _cut_off(mask, view):
-                name = names[number - 1]
+                name = names[reader.muscles_of(people, image)[0] if asked else number - 1]
                 shapes[name].append(Shape.of(mask, view.mm_per_pixel))
                 owners[name].append(owner)
     return {name: ShapeSums.of(shapes[name], owners[name]) for name in names}

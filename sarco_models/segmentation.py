@@ -59,10 +59,10 @@ class SegmentationConfig(Config):
     """Which muscles, and how they are found."""
 
     muscles: tuple[MuscleConfig, ...] = Field(min_length=1, max_length=32)
-    classes: Literal["muscles", "one"] = Field(
+    classes: Literal["muscles", "asked", "one"] = Field(
         default="muscles",
-        description="muscles: the network says which muscle each pixel belongs to; one: it finds the muscle that the "
-        "image is of, and images.csv says which that is.",
+        description="muscles: the network says which muscle each pixel belongs to; asked: it finds the muscle that it "
+        "is asked for, and images.csv says which that is; one: the same for all muscles, without being told which.",
     )
     network: Literal["unet", "nnunet"] = "unet"
     plan: PlanConfig | None = Field(default=None, description="nnunet: see there; without it nothing can be trained.")
@@ -95,8 +95,18 @@ class SegmentationConfig(Config):
         return tuple(m.name for m in self.muscles)
 
     @property
+    def single(self) -> bool:
+        """Whether a target holds one muscle alone, the one that images.csv says the image is of."""
+        return self.classes != "muscles"
+
+    @property
     def outputs(self) -> int:
-        """Classes of the network, the background among them."""
+        """Classes of a target, the background among them."""
+        return 2 if self.single else len(self.muscles) + 1
+
+    @property
+    def maps(self) -> int:
+        """What the network gives for each pixel: background and muscles, of which one may then be asked for."""
         return 2 if self.classes == "one" else len(self.muscles) + 1
 
     def find(self, text: str) -> str | None:

@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
+from torch import Tensor, nn
 
 from sarco_models.agreement import FEWEST, PairSums
 from sarco_models.cohort import People
@@ -22,6 +22,7 @@ from sarco_models.muscle import measure
 from sarco_models.overlap import Mask, Spacing, overlap
 from sarco_models.segmentation import BACKGROUND, OUTSIDE
 from sarco_models.segmentation_loss import merged, segmentation_loss
+from sarco_models.segmentation_net import of_asked
 from sarco_models.segmentation_reader import SegmentationBatch, SegmentationReader
 from sarco_models.training import Each
 
@@ -106,7 +107,7 @@ def score(
     losses = []
     with torch.no_grad():
         for batch in each(reader.whole(people)):
-            logits = net(batch.images)  # one resolution: deep supervision is for training alone
+            logits = asked_of(net, batch)
             loss = segmentation_loss(logits, batch.targets, batch.annotated, batch.owner, batch.participants)
             losses.append(loss.double().cpu().numpy())
             found = merged(logits, batch.annotated).argmax(1)
@@ -114,6 +115,20 @@ def score(
     by_image = _by_image(reader, people, rows)
     each_loss = np.concatenate(losses) if losses else np.zeros(0)
     return Scored(reader.segmentation.names, _means(by_image, len(people)), each_loss, by_image)
+
+
+def asked_of(net: nn.Module, batch: SegmentationBatch, *, mirrored: bool = False) -> Tensor:
+    """(rows, classes, size, size) logits of what a batch is asked for, by a network that does not train.
+
+    Args:
+        net: the study's network.
+        batch: of people who were held out.
+        mirrored: look at the images mirrored, and turn the answer back.
+    """
+    images = batch.images.flip(-1) if mirrored else batch.images
+    logits = of_asked(net(images), batch.asked)
+    assert isinstance(logits, Tensor)  # noqa: S101 - deep supervision is for training alone
+    return logits.flip(-1) if mirrored else logits
 
 
 def without_sizes(scored: Scored, images: NDArray[np.bool_]) -> Scored:

@@ -149,7 +149,7 @@ def load_targets(folder: Path) -> Targets:
 
 def _looked_for(target: Target, usual: frozenset[str], segmentation: SegmentationConfig) -> list[bool]:
     """For each muscle of the study whether somebody looked for it; of one class, for the image's own."""
-    if segmentation.classes == "one":
+    if segmentation.single:
         return [bool(target.annotated or target.present)]
     looked_for = target.annotated or usual
     return [name in looked_for for name in segmentation.names]

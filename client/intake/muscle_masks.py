@@ -100,7 +100,7 @@ def copied_muscles(job: MuscleJob, frame: Frame) -> MuscleCopy:
     Raises:
         MaskError: a label of which nobody has said what it is, or what :func:`sarco_models.drawn.read_drawn` refuses.
     """
-    job = _of_one_class(job) if job.segmentation.classes == "one" else job
+    job = _of_one_class(job) if job.segmentation.single else job
     several = len(job.parts) > 1
     annotated = job.annotated or tuple(muscle for _, muscle in job.parts if muscle and (several or not job.muscle))
     read = [_read(job, path, muscle, annotated, frame) for path, muscle in job.parts]
