@@ -182,7 +182,7 @@ def asked(study: Mapping[str, Any], titles: Mapping[str, str]) -> str:
     section, image, model = (_part(study, name) for name in ("segmentation", "image", "model"))
     training, federation = _part(study, "training"), _part(study, "federation")
     network = "nnU-Net" if section.get("network") == "nnunet" else f"a U-Net ({model.get('backbone', 'unknown')})"
-    one = section.get("classes") == "one"
+    one = section.get("classes") in ("asked", "one")
     asked_ = "where the muscle is that the image is of" if one else "which muscle each pixel belongs to"
     window = f"a window of {image['window_mm']:g} mm, " if image.get("window_mm") else ""
     rounds, epochs = (_many(of, word) for of, word in (
