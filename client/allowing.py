@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from client import muscle_words
 from client.identity import Peer, peer_lines
 from client.private_files import write_private
 from client.site_folder import UNKNOWN_RULE
@@ -117,7 +118,7 @@ def lacking(
     """
     found: dict[tuple[str, str], Change] = {}
     rule = settings.get("label_rule")
-    if rule in (None, UNKNOWN_RULE) and not study.label.allow_mixed_rules:
+    if rule in (None, UNKNOWN_RULE) and not study.label.allow_mixed_rules and not study.segments:
         words = f"the study's labels are made by {study.label.rule}: write it only if yours are, too"
         found["", "label_rule"] = Change("", "label_rule", study.label.rule, words)
     wants_peers = False
@@ -130,18 +131,21 @@ def lacking(
         before = found[place].value if place in found else settings.get(place[0], {}).get(key)
         found[place] = Change(*place, _value(need.write, before))
     policy = settings.get("policy", {})
+    known_metrics = muscle_words.METRICS if study.segments else METRICS
     if not policy.get("metrics") and study.privacy is None:
         words = (
-            f"may leave with every answer ({', '.join(METRICS)} are known): without it nobody sees how well it learns"
+            f"may leave with every answer ({', '.join(known_metrics)} are known): without it nobody sees how well it "
+            "learns"
         )
-        found["policy", "metrics"] = Change("policy", "metrics", ["auc"], words)
+        found["policy", "metrics"] = Change("policy", "metrics", ["dice" if study.segments else "auc"], words)
     known = {peer["name"] for peer in settings.get("peers", [])}
     return Allowing(tuple(found.values()), tuple(p for p in peers if p.name not in known) if wants_peers else ())
 
 
 def rule_open(study: StudyConfig, settings: Mapping[str, Any]) -> bool:
     """Whether somebody must be asked how the labels were made: nobody has said, and the study takes several rules."""
-    return settings.get("label_rule") in (None, UNKNOWN_RULE) and study.label.allow_mixed_rules
+    unsaid = settings.get("label_rule") in (None, UNKNOWN_RULE)
+    return unsaid and study.label.allow_mixed_rules and not study.segments
 
 
 def is_rule(word: str) -> bool:
@@ -152,7 +156,7 @@ def is_rule(word: str) -> bool:
 def differing_rule(study: StudyConfig, settings: Mapping[str, Any]) -> str:
     """What to say where the labels here are made by another rule than the study's: that is never changed."""
     rule = settings.get("label_rule")
-    if rule in (None, UNKNOWN_RULE, study.label.rule) or study.label.allow_mixed_rules:
+    if rule in (None, UNKNOWN_RULE, study.label.rule) or study.label.allow_mixed_rules or study.segments:
         return ""
     return (
         f"The study's labels are made by {study.label.rule}, and site.toml says that yours are made by {rule}: this "

@@ -239,13 +239,12 @@ def preview(
     image: Annotated[bool, typer.Option(help="Attack and show one participant's image and row.")] = True,
 ) -> None:
     """Show exactly what would leave: one real round, run here, attacked, and sent to nobody."""
-    from client.preview.look import preview as look
-    from client.preview.page import page
+    from client.preview.planning import page_of
 
     try:
         with _bar("images") as told:
-            found = look(study, site, image=image, progress=told)
-        _write(out, page(found), rights=0o600)
+            text = page_of(study, site, image=image, progress=told)
+        _write(out, text, rights=0o600)
     except SarcoError as error:
         _refused(error)
         raise typer.Exit(1) from None
@@ -262,7 +261,9 @@ def _options(site: Path | None, data: Path, workers: int) -> "tuple[Options, Pat
     from sarco_models.config import load_config
 
     config = load_config(site, SiteConfig)
-    return Options(config.name, config.label_rule, config.templates, workers), site.parent / config.cache
+    model = site.parent / config.segmenter if config.segmenter else None
+    options = Options(config.name, config.label_rule, config.templates, workers, segmenter=model)
+    return options, site.parent / config.cache
 
 
 def _comparison(salt: Path | None, others: list[Path] | None, own: Path | None) -> "Comparison | None":

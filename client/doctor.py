@@ -55,6 +55,7 @@ def examine(folder: SiteFolder) -> Iterator[Check]:
         return
     yield Check("kit", "ok", f"for {kit.site}, of {kit.address}, study {kit.study.name} {kit.digest[:12]}")
     yield approved(folder, kit)
+    yield from segmenter(folder, kit)
     yield from suits(folder, kit.study)
     yield from coordinator_line.look(folder, kit)
     yield worker(folder)
@@ -221,6 +222,27 @@ def approved(folder: SiteFolder, kit: Kit) -> Check:
         remedy = f"sarco-site approve {folder.kit} --site {folder.site_file}"
         return Check("approval", "fault", f"study {kit.digest[:12]}: {lacking}", "approved for this code", remedy)
     return Check("approval", "ok", f"study {kit.digest[:12]} is approved for the code that runs")
+
+
+def segmenter(folder: SiteFolder, kit: Kit) -> Iterator[Check]:
+    """Whether the model lies here that finds muscles, where the study needs one; it is not opened."""
+    from sarco_models.config import beside, located
+    from sarco_models.segmenter_files import agreed_place, says_synthetic
+
+    said, file = folder.settings.get("segmenter"), folder.path / str(folder.settings.get("study", "study.json"))
+    auto = located(beside(kit.study, file), folder.path / str(said) if said else None).image.auto
+    if auto is None:
+        return
+    try:
+        place = agreed_place(auto)
+    except SarcoError as error:
+        yield Check("segmenter", "fault", str(error), "the study's", "see there")
+        return
+    if says_synthetic(place) and not says_synthetic(folder.data):
+        value, remedy = f"{place} was trained on computer-made people (SYNTHETIC)", "tell the coordinator; draw masks"
+        yield Check("segmenter", "warning", value, "one that has seen people", remedy)
+        return
+    yield Check("segmenter", "ok", f"{place} is the study's, {auto.sha256[:12]}")
 
 
 def worker(folder: SiteFolder) -> Check:

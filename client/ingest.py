@@ -21,7 +21,9 @@ from typing import Any
 from client.intake.copying import Job
 from client.intake.folders import check_apart, claimed, sweep
 from client.intake.leftovers import PLACES_COLUMNS, placed, refusals, unmatched
-from client.intake.matching import FRAME_OF, Matching, match
+from client.intake.matching import FRAME_OF, Matching, match, with_muscle
+from client.intake.muscle_figures import DRAWN, muscle_figures
+from client.intake.muscle_masks import muscle_job
 from client.intake.owners import Owners, read_list
 from client.intake.people import TABLE, People, convert
 from client.intake.private import KEY_FILE, PLACES_FILE, private_folder, pseudonyms, write_private, write_table
@@ -145,22 +147,29 @@ def _built(run: _Run, *, proposed: bool, workers: int, progress: Progress | None
     names = _names(run, people)
     listed, absent = read_list(run.source, rules.images, found, run.mapping_file)
     owners = Owners(run.source, people.rows, rules.images, listed, loose=rules.participants.loose)
-    matching = match(found, owners.person_of, (rules.images, rules.masks), listed, run.source)
+    by_muscle = run.study.segments
+    matching = match(found, owners.person_of, (rules.images, rules.masks), listed, run.source, by_muscle=by_muscle)
     journal = Journal(run.private)
     _check_not_gone(run, journal, found)
     sweep(run.data)
     done = transfer(list(_jobs(run, names, matching)), journal, workers=workers, progress=progress)
-    shown = [Shown(owned, done.records[owned.key]) for owned in matching.images if owned.key in done.records]
+    shown = [
+        Shown(with_muscle(o, rules.images) if by_muscle else o, done.records[o.key])
+        for o in matching.images
+        if o.key in done.records
+    ]
     first = {"day first": True, "month first": False}.get(rules.table.dates)
-    write_site_tables(run.data, people, names, shown, RowRules(rules.images, first, run.secret))
+    write_site_tables(run.data, people, names, shown, RowRules(rules.images, first, run.secret, annotated=by_muscle))
     _keep_synthetic(run)
     removed = _remove_outdated(run.data, journal, done)
     left = unmatched(_unmatched(run.study, found, matching, owners.contradicted, done))
     findings, places = placed([*left, *refusals(done.records)])
     write_table(run.private / PLACES_FILE, PLACES_COLUMNS, places)
     findings += [*people.findings, *_about_people(people, names, shown), *_about_list(absent)]
+    muscles, about_muscles = muscle_figures(run.private, (s.record.outcome for s in shown), rules.masks, run.study)
+    findings += about_muscles
     findings.sort(key=lambda f: (_ORDER[f.severity], f.rule, f.row or 0, f.field))
-    counts = _counts(found, people, shown)
+    counts = _counts(found, people, shown) | muscles
     write(run.data / REPORT_FILE, _report(run.study, counts, findings))
     counts |= {"images new": done.new, "images changed": done.changed, "files removed": removed}
     return Ingested(run.data, run.private, run.mapping_file, proposed, counts, tuple(findings))
@@ -171,6 +180,7 @@ def lines(result: Ingested) -> tuple[str, ...]:
     c = result.counts
     found = Counter(f.severity for f in result.findings)
     told = ", ".join(f"{n} {severity}{'s' if n > 1 else ''}" for severity, n in found.items())
+    muscles = [f"{title.removeprefix(DRAWN)} on {n}" for title, n in c.items() if DRAWN in title]
     text = [
         f"{c['people']} people, {c['people with images']} of them with images; {c['columns']} columns of the study",
         f"{c['images copied']} of {c['images found']} images ({c['images new']} new, {c['images changed']} changed), "
@@ -179,6 +189,7 @@ def lines(result: Ingested) -> tuple[str, ...]:
         f"private, never to be passed on: {result.private} ({KEY_FILE}: who is who; {PLACES_FILE}: what was left out)",
         f"mapping: {result.mapping}" + (" (proposed now: read it, correct it, run again)" if result.proposed else ""),
     ]
+    text[2:2] = [f"drawn: {', '.join(muscles)} images"] if muscles else []
     return (*text, told or "nothing to mend")
 
 
@@ -261,6 +272,7 @@ def _jobs(run: _Run, names: Readonly[str, str], matching: Matching) -> Iterator[
             checked=is_checked(owned.path),
             label=run.mapping.masks.label,
             labels=run.mapping.masks.labels,
+            muscles=muscle_job(owned, run.mapping, run.study.segmentation, run.source),
         )
 
 
@@ -282,12 +294,14 @@ def _unmatched(
 ) -> dict[str, Iterable[str]]:
     """Paths below the source by what is wrong with them."""
     two = set(contradicted)
-    needed = study.uses_images and study.image.roi == "mask"
+    needed = study.uses_images and (study.image.roi == "mask" or study.segments)
     return {
         "another-person": sorted(two),
         "no-person": [path for path in matching.without_person if path not in two],
         "no-mask": [owned.path for owned in matching.images if needed and not owned.mask],
         "mask-alone": matching.without_image,
+        "mask-of-another-image": matching.of_another,
+        "mask-twice": matching.twice,
         "decoder": done.lost,
         "not-readable": found.not_readable,
         "not-understood": found.not_understood,

@@ -12,7 +12,8 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, StringConstraints, field_validator, model_validator
 
-from sarco_models.config import Config, Name, StudyConfig, load_config
+from sarco_models.config import Config, Name, SegmentationConfig, StudyConfig, load_config
+from sarco_models.drawn import UNCLEAR
 from sarco_models.errors import ConfigError
 from sarco_models.images import Template
 from sarco_models.units import conversion, name_and_unit
@@ -106,6 +107,7 @@ class ImageListColumns(Config):
     mask: Text = ""
     frame: Text = Field(default="", description="Which frame of a cine, counted from 0.")
     exam_date: Text = ""
+    annotated: Text = Field(default="", description="Muscles that were looked for on the image, between semicolons.")
 
 
 class ImageRules(Config):
@@ -177,6 +179,13 @@ class MaskRules(Config):
     )
     label: Text = Field(default="", description="The one label that is copied; empty = the only one, or all of labels.")
     labels: dict[Text, Label] = Field(default={}, description="Number of each label that is copied, by name or colour.")
+    annotated: tuple[Text, ...] = Field(
+        default=(),
+        description="Muscles that you always look for, drawn or not; empty = every one that any of your masks holds.",
+    )
+    muscles: dict[Text, Text] = Field(
+        default={}, description="Of a study of muscles: which muscle each label is, by name, number or colour."
+    )
 
     @field_validator("names")
     @classmethod
@@ -207,9 +216,10 @@ def check_places(text: str, known: Iterable[str]) -> None:
 
 
 def study_columns(study: StudyConfig) -> dict[str, str]:
-    """Every column of participants.csv but the id, with its unit; "" = it has none."""
+    """Every column of participants.csv but the id, with its unit; "" = none. Who finds muscles needs no label."""
     reference = {column: name_and_unit(column)[1] for column in study.label.reference_columns}
-    return {study.label.column: "", **reference, **{f.name: f.unit for f in study.features}}
+    label = {} if study.segments else {study.label.column: ""}
+    return {**label, **reference, **{f.name: f.unit for f in study.features}}
 
 
 def load_mapping(path: Path, study: StudyConfig) -> Mapping:
@@ -234,6 +244,22 @@ def _faults(mapping: Mapping, study: StudyConfig) -> Iterable[str]:
             yield f"columns.{name}: unknown column; {hint}"
         elif rules.unit:
             yield from _unit_faults(name, rules.unit, known[name])
+    if study.segmentation:
+        yield from _muscle_faults(mapping.masks, study.segmentation)
+    elif mapping.masks.muscles or mapping.masks.annotated:
+        yield "masks.muscles and masks.annotated: the study finds no muscles; remove them"
+
+
+def _muscle_faults(masks: MaskRules, segmentation: SegmentationConfig) -> Iterable[str]:
+    known = f"known: {', '.join(segmentation.names)}"
+    if masks.labels:
+        yield "masks.labels: a study of muscles wants to know which muscle a label is: write that into masks.muscles"
+    for label, muscle in masks.muscles.items():
+        if muscle not in ("", UNCLEAR) and segmentation.find(muscle) is None:
+            yield f'masks.muscles: {label!r} = {muscle!r} is no muscle of the study; {known}, "{UNCLEAR}", or ""'
+    for muscle in masks.annotated:
+        if segmentation.find(muscle) is None:
+            yield f"masks.annotated: {muscle!r} is no muscle of the study; {known}"
 
 
 def _unit_faults(name: str, unit: str, target: str) -> Iterable[str]:

@@ -83,18 +83,25 @@ def check(request: Request, policy: Policy, study: StudyConfig, no_approval: str
         raise Refusal(Code.TASK_NOT_ALLOWED, f"tasks: {task} is not among {', '.join(policy.tasks) or 'none'}")
     for code, key, reason in study_violations(policy, study):
         raise Refusal(code, f"{key}: {reason}")
+    _check_asked_for(task, study)
     _check_round(request, study.federation.rounds)
     if isinstance(request, Train):
         check_parameters(request.parameters.manifest, policy, study.federation.encoding)
         _check_masking(request.masking, policy, study)
-    if isinstance(request, Keys | Reveal) and not study.federation.secure_aggregation:
-        raise Refusal(Code.BAD_REQUEST, f"{task}, and the study has no secure aggregation")
     if isinstance(request, Evaluate | Assess) and not 0 < request.prevalence < 1:
         raise Refusal(Code.BAD_REQUEST, f"a prevalence of {request.prevalence}; it is above 0 and below 1")
     if isinstance(request, Assess | Measure):
         _check_assessment(request, policy, study)
     if isinstance(request, Probe) and "leakage" not in policy.statistics:
         raise Refusal(Code.TASK_NOT_ALLOWED, 'statistics: "leakage" is not among them: the probe stays here')
+
+
+def _check_asked_for(task: str, study: StudyConfig) -> None:
+    """Refuse what a study of this kind never asks."""
+    if study.unplanned and task != "Describe":
+        raise Refusal(Code.BAD_REQUEST, f"{task}, and the study has no plan of its network yet: it asks for sums only")
+    if task in (Keys.__name__, Reveal.__name__) and not study.federation.secure_aggregation:
+        raise Refusal(Code.BAD_REQUEST, f"{task}, and the study has no secure aggregation")
 
 
 def _check_approved(request: Request, policy: Policy, study: StudyConfig, no_approval: str) -> None:

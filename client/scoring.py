@@ -55,7 +55,7 @@ def measure(site: Site, request: Measure) -> Measured:
         raise Refusal(Code.ALREADY_ASSESSED, "another model of this study was measured here before (state/assessed-*)")
     site.receive(request)
     found = score(site.model.net, finding(reader), people, each=site.wanted.each)
-    return Measured(site.name, len(people), told(found, min_cell))
+    return Measured(site.name, len(people), told(found, min_cell, sums="sums" in site.policy.statistics))
 
 
 def probability_of(site: Site, reader: AnyReader, people: People, prevalence: float) -> NDArray[np.float64]:
@@ -83,5 +83,5 @@ def validation_metrics(site: Site, reader: AnyReader) -> dict[str, float]:
 
 
 def allowed(site: Site, metrics: Mapping[str, float]) -> dict[str, float]:
-    """Those of the metrics that the policy lets out."""
-    return {name: value for name, value in metrics.items() if name in site.policy.metrics}
+    """Those of the metrics that the policy lets out; ``dice`` lets out ``MUSCLE.dice.mean`` as well."""
+    return {name: value for name, value in metrics.items() if {name, *name.split(".")[1:2]} & {*site.policy.metrics}}

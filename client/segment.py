@@ -143,9 +143,11 @@ class _Work:
 
     def key(self, image: Input) -> str:
         """Digest of everything that an image's results follow from; "" where it cannot be read."""
-        digest = hashlib.sha256(f"{self.model.digest} {self.options.largest} {self.options.formats}".encode())
-        said = self.options.spacings.of(image)
-        digest.update(json.dumps(asdict(said) if said else None).encode())
+        said = f"{self.model.digest} {self.options.largest} {self.options.formats}"
+        asked = f" {self.model.segmenter.asked}" if self.model.segmenter.segmentation.classes == "asked" else ""
+        digest = hashlib.sha256(f"{said}{asked}".encode())
+        spacing = self.options.spacings.of(image)
+        digest.update(json.dumps(asdict(spacing) if spacing else None).encode())
         try:
             with image.path.open("rb") as file:
                 return hashlib.file_digest(file, lambda: digest).hexdigest()
@@ -279,6 +281,7 @@ def _words(measured: MuscleMeasures | None, quality: Quality) -> str:
 def _plain(error: Exception, image: Input) -> str:
     """In one line, without the image's name, which stands beside it."""
     if isinstance(error, DataError):
-        return "; ".join(f"{f.seen}; expected {f.expected}; {f.remedy}" for f in error.findings)
+        by_rule = {"spacing": "say it with --mm-per-pixel or in calibration.csv"}
+        return "; ".join(f"{f.seen}; expected {f.expected}; {by_rule.get(f.rule, f.remedy)}" for f in error.findings)
     text = str(error) if isinstance(error, SarcoError) else f"{getattr(error, 'strerror', '') or error}"
     return " ".join(text.replace(str(image.path), image.name).split())

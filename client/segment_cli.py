@@ -12,6 +12,7 @@ from sarco_models.errors import ConfigError, SarcoError
 if TYPE_CHECKING:  # --help does not wait for torch
     from client.segment import Format, Options
     from client.workspace import SiteConfig
+    from sarco_models.segmenter import Segmenter
 
 console = Console()
 _FORMATS = "nifti,png,labelme"
@@ -31,6 +32,7 @@ def segment(  # noqa: PLR0913, PLR0917 - options of a command
     mm_per_pixel: Annotated[
         float | None, typer.Option(help="Of images that say nothing of it, and are not in calibration.csv.")
     ] = None,
+    muscle: Annotated[str, typer.Option(help="Which one is on the images, for a model that has to be asked.")] = "",
     formats: Annotated[str, typer.Option(help="Of the masks.")] = _FORMATS,
     largest: Annotated[bool, typer.Option("--largest", help="Keep the largest piece of each muscle.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace files, corrected ones too.")] = False,
@@ -54,7 +56,7 @@ def segment(  # noqa: PLR0913, PLR0917 - options of a command
         options = _options(config, site, calibration, mm_per_pixel, formats)
         options = options.saying(overwrite=overwrite, largest=largest)
         found, opened = inputs(images), open_segmenter(model)
-        segmenter = opened.segmenter(choose(config.device if config else "auto"))
+        segmenter = _asked(opened.segmenter(choose(config.device if config else "auto")), muscle)
         columns = (TextColumn("images"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
         with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
             task = bar.add_task("images", total=len(found))
@@ -69,6 +71,19 @@ def segment(  # noqa: PLR0913, PLR0917 - options of a command
     for line in (*mark, *summary(done), f"written: {out / PAGE}"):
         console.print(line, highlight=False, markup=False, soft_wrap=True)
     raise typer.Exit(int(bool(done.failed)))
+
+
+def _asked(segmenter: "Segmenter", muscle: str) -> "Segmenter":
+    """The model, asked for the muscle that the command names."""
+    if muscle:
+        return segmenter.asking(muscle)
+    if segmenter.segmentation.classes == "asked" and segmenter.asked is None:
+        known = ", ".join(segmenter.segmentation.names)
+        raise ConfigError(
+            f"--muscle is missing: this model finds the muscle that it is asked for, one of {known}; give the images "
+            "of each muscle a folder of their own"
+        )
+    return segmenter
 
 
 def _site(path: Path | None) -> "SiteConfig | None":

@@ -5,12 +5,14 @@ A command that only asks, shows or follows reads it in a moment; what opens the 
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from pydantic import Field, field_validator
 
 from client.identity import Peer
 from client.ledger import BudgetConfig
 from client.policy import Policy
-from sarco_models.config import Config, Name
+from sarco_models.config import Config, Name, StudyConfig, located
 from sarco_models.devices import Device
 from sarco_models.hints import Template
 
@@ -26,6 +28,9 @@ class SiteConfig(Config):
     label_rule: Name
     threads: int = 1
     device: Device = Field(default="auto", description="Where models compute; auto: on a GPU where there is one.")
+    segmenter: str = Field(
+        default="", description='Folder of the model that finds muscles, for a study with image.roi = "auto".'
+    )
     relay_user: str = Field(default="", description="Account of Flower's programs, for sarco-site join as root.")
     policy: Policy = Policy()
     budget: BudgetConfig = BudgetConfig()
@@ -47,3 +52,17 @@ class SiteConfig(Config):
                     "pixels: remove one, or tell them apart by files"
                 )
         return templates
+
+
+def at_site(study: StudyConfig, config: SiteConfig, root: Path) -> StudyConfig:
+    """The study, knowing where its segmentation model lies at this hospital, where site.toml says so.
+
+    Args:
+        study: as everybody has it.
+        config: of the hospital.
+        root: folder of site.toml.
+
+    Raises:
+        ConfigError: the study does not say its model's hash, and nothing is where site.toml points.
+    """
+    return located(study, root / config.segmenter) if config.segmenter else study

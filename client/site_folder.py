@@ -59,7 +59,7 @@ relay_user = {relay} # account of Flower's programs, which sees no data; needs s
 
 [policy]
 tasks = []                       # requests that are answered
-metrics = []                     # may leave: train_loss, loss, auc (loss and auc are of your validation participants)
+metrics = []                     # may leave: train_loss, loss, auc, dice (the last three: validation participants)
 statistics = []                  # may leave: sums, histogram, assessment, leakage
 min_training_participants = 10   # with fewer people in training, nothing leaves
 min_cell = 5                     # sums, metrics and counts of fewer people than this stay here
@@ -304,7 +304,7 @@ def told(folder: SiteFolder, asked: Beginning) -> Iterator[str]:
     if folder.settings.get("label_rule") == UNKNOWN_RULE:
         yield (
             f"How your labels were made is not said yet: label_rule in {folder.site_file}, such as awgs2019. "
-            "sarco-site approve asks for it; nobody joins without it."
+            "sarco-site approve asks for it; without it nobody joins a study that learns from labels."
         )
     yield ""
     yield f"1. Send this file to the coordinator: {pub}"

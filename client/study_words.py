@@ -10,8 +10,11 @@ import math
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
+from client import muscle_words, planning_words
+from client.asked_words import STATISTICS, TASKS
 from client.budget_figures import counted
 from client.ledger import BudgetConfig
+from client.mask_words import finding_masks
 from client.policy import FEWEST_MASKED, Policy, Refusal, Task, check_parameters, study_violations
 from client.update_words import travel
 from sarco_models.accounting import epsilon, plan
@@ -56,13 +59,17 @@ def sections(study: StudyConfig, manifest: Manifest, policy: Policy) -> list[Sec
         manifest: of what its rounds carry.
         policy: of the hospital; what it withholds is not said to leave.
     """
+    if study.unplanned:
+        return [Section(*told) for told in planning_words.planning(study, policy)]
+    told, muscles = muscle_words, study.segments
+    after = tuple(told.after(study, policy, _probe(study)) if muscles else _after(study, policy))
     return [
-        Section("What it is for", tuple(_purpose(study))),
+        Section("What it is for", tuple(told.purpose(study) if muscles else _purpose(study))),
         Section("What is read here", tuple(_inputs(study))),
         Section("What is done here", tuple(_work(study, manifest))),
-        Section("What leaves before the first round", tuple(_before(study, policy))),
+        Section("What leaves before the first round", tuple(told.before(study) if muscles else _before(study, policy))),
         Section("What leaves in every round", tuple(_each_round(study, manifest, policy))),
-        Section("What leaves after the last round", tuple(_after(study, policy))),
+        Section("What leaves after the last round", after),
         Section("How each participant is protected", tuple(_privacy(study))),
         Section("What no epsilon covers", uncovered(study)),
         Section("What the coordinator sees of you alone", tuple(_aggregation(study))),
@@ -89,12 +96,14 @@ def missing(
         budget: of the hospital; without it no limit of privacy is looked at but the policy's.
         names: of the hospitals with a line in [[peers]], and this one's own; without them no peer is looked for.
     """
+    asked = TASKS | (muscle_words.TASKS if study.segments else {})
     found = [
-        Missing("tasks", f"add {task}", f"the coordinator asks for {_TASKS[task]}")
+        Missing("tasks", f"add {task}", f"the coordinator asks for {asked[task]}")
         for task in asked_for(study)
         if task not in policy.tasks
     ]
-    for statistic, words in _STATISTICS.items():
+    told = planning_words.STATISTICS if study.unplanned else muscle_words.STATISTICS if study.segments else STATISTICS
+    for statistic, words in told.items():
         if statistic not in policy.statistics and _asks_for(study, statistic):
             found.append(Missing("statistics", f"add {statistic}", words))
     needs = {
@@ -111,6 +120,8 @@ def missing(
 
 def asked_for(study: StudyConfig) -> tuple[Task, ...]:
     """The requests of a run, by name. Nobody assesses a model that no threshold is frozen for."""
+    if study.unplanned:
+        return ("Describe",)
     assess: tuple[Task, ...] = ("Measure",) if study.segments else () if _withheld(study) else ("Assess",)
     masked: tuple[Task, ...] = ("Keys", "Reveal") if study.federation.secure_aggregation else ()
     return ("Describe", "Setup", "Train", "Evaluate", *assess, "Probe", *masked)
@@ -121,33 +132,16 @@ def own_epsilon(study: StudyConfig, budget: BudgetConfig) -> float:
     return epsilon(plan(study).spends(), budget.delta, budget.accountant) if study.privacy else math.inf
 
 
-_TASKS = {
-    "Describe": "your counts, and the sums that tables are scaled by",
-    "Setup": "your keeping the frozen layers and the agreed scaling",
-    "Train": "training",
-    "Evaluate": "scores of the final model, for its threshold",
-    "Assess": "an assessment of the released model on your test participants; without it the release stands",
-    "Measure": "how well the released model finds muscles on your test participants; without it the release stands",
-    "Probe": "how well the released model betrays your training participants; the release needs it of some",
-    "Keys": "a key for each round of secure aggregation",
-    "Reveal": "the end of each round of secure aggregation",
-}
-_STATISTICS = {
-    "sums": "sums over your training participants' tables: without them the tables are scaled by other hospitals' sums",
-    "histogram": "your score histogram: without it the threshold rests on other hospitals' participants",
-    "assessment": "the assessment on your test participants: without it the release does not speak of them",
-    "leakage": "the leakage probe: without it others must measure what the model betrays",
-}
-
-
 def _withheld(study: StudyConfig) -> bool:
     return study.privacy is not None and study.privacy.statistics == "withheld"
 
 
 def _asks_for(study: StudyConfig, statistic: str) -> bool:
+    if study.segments and not study.unplanned:
+        return muscle_words.asks_for(study, statistic)
     if statistic == "sums":
-        return bool(study.inputs) and not _withheld(study)
-    return statistic == "leakage" or not _withheld(study)
+        return (bool(study.inputs) or study.unplanned) and not _withheld(study)
+    return not study.unplanned and (statistic == "leakage" or not _withheld(study))
 
 
 def _missing_parameters(study: StudyConfig, manifest: Manifest, policy: Policy) -> Iterator[Missing]:
@@ -207,9 +201,10 @@ def _purpose(study: StudyConfig) -> Iterator[str]:
 
 def _inputs(study: StudyConfig) -> Iterator[str]:
     if study.uses_images:
-        cut = "the tissue under the mask" if study.image.roi == "mask" else "the frame"
+        cut = "the frame" if study.image.roi == "none" else "the tissue under the mask"
         side = study.image.size
         yield f"{study.image.words.capitalize()}: {cut}, {side} x {side} pixels. No pixel leaves."
+        yield from muscle_words.inputs(study) if study.segments else finding_masks(study)
     for group in dict.fromkeys(f.group for f in study.inputs):
         names = [f.name for f in study.inputs if f.group == group]
         yield f"{len(names)} {group} columns of participants.csv: {', '.join(names)}. No row leaves."
@@ -233,7 +228,9 @@ def _work(study: StudyConfig, manifest: Manifest) -> Iterator[str]:
             "last_stage": "the last stage and the head are trained",
             "head": "the head alone is trained",
         }
-        yield f"Image network {study.model.backbone}: {layers[study.model.trainable]}."
+        trained = layers[study.model.trainable]
+        image = f"Image network {study.model.backbone}: {trained}."
+        yield muscle_words.network(study, trained) if study.segments else image
     yield f"Trained are {sum(manifest.sizes):,} numbers in {len(manifest.names)} tensors. It runs on this machine only."
 
 
@@ -258,6 +255,9 @@ def _before(study: StudyConfig, policy: Policy) -> Iterator[str]:
 
 def _each_round(study: StudyConfig, manifest: Manifest, policy: Policy) -> Iterator[str]:
     yield from travel(study.federation, manifest, _names(manifest))
+    if study.segments:
+        yield muscle_words.metrics_words(policy, study)
+        return
     sent = [name for name in METRICS if name != "train_loss" or study.privacy is None]
     metrics = [name for name in sent if name in policy.metrics]
     yield f"Metrics that your policy lets out: {', '.join(metrics) or 'none'} (loss and auc are of validation people)."
@@ -318,7 +318,7 @@ def _privacy(study: StudyConfig) -> Iterator[str]:
         "are scaled by the study's ranges.",
         "exact": "Sums and score histogram leave WITHOUT noise and are OUTSIDE epsilon.",
     }
-    yield words[cfg.statistics]
+    yield muscle_words.statistics_words(study) if study.segments else words[cfg.statistics]
 
 
 def _aggregation(study: StudyConfig) -> Iterator[str]:
@@ -328,7 +328,8 @@ def _aggregation(study: StudyConfig) -> Iterator[str]:
         yield "All others together, without you, could still subtract themselves from the sum."
     else:
         yield "Your own update, in every round: there is no secure aggregation."
-    yield "Your counts, metrics, histogram and assessment are always seen as yours."
+    told = "counts, metrics and measures" if study.segments else "counts, metrics, histogram and assessment"
+    yield f"Your {told} are always seen as yours."
 
 
 def _release(study: StudyConfig) -> Iterator[str]:

@@ -7,7 +7,8 @@ holds the same limits against every request (:func:`client.policy.check_people`)
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -46,6 +47,8 @@ def suits(folder: SiteFolder, study: StudyConfig) -> Iterator[Check]:
 def labels(folder: SiteFolder, study: StudyConfig) -> Check:
     """Whether it was said how the labels were made, and whether the study takes labels made so."""
     rule, asked = folder.settings.get("label_rule"), study.label.rule
+    if study.segments:
+        return Check("labels", "ok", "the study finds muscles: it reads no label")
     if rule in (None, UNKNOWN_RULE):
         value = f"{folder.site_file} does not say how your labels were made (label_rule = {UNKNOWN_RULE!r})"
         return Check("labels", "fault", value, "the name of a rule", f"write into it: {line_for(study)}")
@@ -102,7 +105,14 @@ def _judged(folder: SiteFolder, study: StudyConfig, found: dict[str, Any]) -> Ch
         value = f"the study's delta = {delta:g} is not below one in {train}, and {train} of your participants train"
         remedy = f"ask the coordinator for a study with privacy.delta below {1 / train:.1g}"
         return Check("participants", "fault", value, "below one in the participants who train", remedy)
-    return Check("participants", "ok", f"{value} (the study asks for {asked}, site.toml for {own})")
+    masks = f"; {_drawn(found['masks'])}" if study.segments else ""
+    return Check("participants", "ok", f"{value} (the study asks for {asked}, site.toml for {own}){masks}")
+
+
+def _drawn(masks: Mapping[str, int]) -> str:
+    """How many images have a mask, by the muscle that images.csv names."""
+    each = ", ".join(f"{count} of {muscle}" for muscle, count in masks.items())
+    return f"{sum(masks.values())} images with a mask ({each}); sarco-site check-data counts the outlines in them"
 
 
 def _whose(asked: int, own: int, folder: SiteFolder) -> str:
@@ -130,8 +140,8 @@ def count(site: str, study: str) -> dict[str, Any]:
 
     Returns:
         ``training``, ``all``: participants; ``own``: the policy's limit; ``code``: of a refusal, or empty; ``images``:
-        whether people whose images cannot be read will be left out, too. Or ``faults`` and ``rules`` of the tables:
-        no value of them.
+        whether people whose images cannot be read will be left out, too; ``masks``: images with one, by muscle. Or
+        ``faults`` and ``rules`` of the tables: no value of them.
 
     Raises:
         ConfigError: site.toml is wrong, or there are fewer participants of a class than folds.
@@ -153,7 +163,21 @@ def count(site: str, study: str) -> dict[str, Any]:
     except Refusal as refused:
         code = str(refused.code)
     own, only = config.policy.min_training_participants, set(agreed.model.modalities) == {IMAGE}
-    return {"training": len(train), "all": len(cohort), "own": own, "code": code, "images": only}
+    masks = _masks(Path(site).parent / config.data, agreed, cohort.ids)
+    return {"training": len(train), "all": len(cohort), "own": own, "code": code, "images": only, "masks": masks}
+
+
+def _masks(data: Path, study: StudyConfig, ids: tuple[str, ...]) -> dict[str, int]:
+    """Muscle that images.csv names -> images with a mask; empty in a study that finds none. No mask is opened."""
+    from sarco_models.schema import IMAGES_FILE, read_images
+
+    cfg = study.segmentation
+    if cfg is None:
+        return {}
+    titles = {muscle.name: muscle.title for muscle in cfg.muscles}
+    rows, _ = read_images(data / IMAGES_FILE, ids)
+    named = (titles.get(cfg.find(row.muscle) or "", "no muscle that images.csv names") for row in rows if row.mask)
+    return dict(Counter(named))
 
 
 def _of_tables(data: Path, study: StudyConfig, name: str) -> Cohort:
@@ -169,7 +193,7 @@ def _of_tables(data: Path, study: StudyConfig, name: str) -> Cohort:
     if study.uses_images:
         rows, _ = read_images(data / IMAGES_FILE, table.ids)
         if set(study.model.modalities) == {IMAGE}:
-            shown = {row.participant_id for row in rows}
+            shown = {row.participant_id for row in rows if row.mask or not study.segments}
             kept = [k for k in kept if table.ids[k] in shown]
     chosen = np.array(kept, dtype=np.int64)
     ids = tuple(table.ids[k] for k in chosen)

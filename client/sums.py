@@ -12,6 +12,7 @@ from typing import Literal
 import numpy as np
 
 from client.kept import Kept
+from client.muscles_told import evaluated_muscles
 from client.once import first_asked
 from client.policy import Refusal
 from client.scoring import allowed, probability_of, reader_of, validation_metrics
@@ -19,9 +20,9 @@ from client.spending import charge, charge_unprotected, fingerprint
 from client.workspace import Site
 from sarco_models.accounting import Spend, plan
 from sarco_models.errors import UndefinedMetric
+from sarco_models.fingerprint_facts import summed, summed_columns
 from sarco_models.histograms import MergedHistogram, ScoreHistogram
 from sarco_models.private_statistics import private_description, private_histogram
-from sarco_models.schema import design_columns
 from sarco_models.summaries import Moments
 from sarco_models.wire import Code, Describe, Described, Evaluate, Evaluated
 
@@ -47,8 +48,8 @@ def describe(site: Site, request: Describe) -> Described:
 
 
 def _described(site: Site, request: Describe, spend: Spend | None, *, shown: bool) -> Described:
-    people, columns = site.split.train, design_columns(site.study.features)
-    used = np.array([shown and c.group in site.study.model.modalities for c in columns], dtype=np.bool_)
+    people, columns = site.split.train, summed_columns(site.study)
+    used = summed(site.study) & shown
     if spend:
         charge(site, request, spend)
         noised = private_description(
@@ -100,9 +101,11 @@ def _evaluated(site: Site, request: Evaluate, spend: Spend | None, *, shown: boo
     if spend is None:
         charge_unprotected(site, request)
     site.receive(request)
+    if site.study.segments:
+        return evaluated_muscles(site, request)
     metrics = allowed(site, validation_metrics(site, reader_of(site, request.setup)))
     histogram, min_cell = None, site.policy.min_cell
-    if shown and not site.study.segments:
+    if shown:
         try:
             histogram = _noised(site, request, spend) if spend else MergedHistogram.of(_counts(site, request), min_cell)
         except UndefinedMetric as error:

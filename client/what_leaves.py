@@ -23,4 +23,6 @@ def built(study: str) -> str:
     from sarco_models.parameters import trained_tensors
 
     agreed = StudyConfig.model_validate_json(study)
+    if agreed.unplanned:  # nothing is trained before there is a plan
+        return Manifest.of({}).to_json()
     return Manifest.of(trained_tensors(build_model(agreed, weights="none").net)).to_json()

@@ -26,6 +26,7 @@ from client.once import first_asked
 from client.person_sets import PersonSet, tables_digest
 from client.policy import Policy
 from client.site_config import SiteConfig as SiteConfig
+from client.site_config import at_site
 from client.site_folder import UNKNOWN_RULE
 from client.wanted import Wanted
 from sarco_models.aims import aim_of
@@ -36,6 +37,7 @@ from sarco_models.devices import choose
 from sarco_models.errors import ChainBroken, ConfigError, WeightsError
 from sarco_models.fusion import Model, build_model, fixed_tensors
 from sarco_models.image_cache import Progress
+from sarco_models.mask_origins import OF_ALL_MASKS
 from sarco_models.parameters import Manifest, Parameters, local_tensors, trained_tensors
 from sarco_models.schema import PARTICIPANTS_FILE
 from sarco_models.secret import Secret
@@ -261,16 +263,8 @@ def _round_of(path: Path) -> int:
     return int(path.stem.rpartition("-")[2])
 
 
-def open_site(path: Path, progress: Progress | None = None) -> Site:
-    """Open the hospital that a site.toml describes.
-
-    Raises:
-        ConfigError: the file is wrong, does not say how the labels were made, or says another rule than a study that
-            insists on one.
-        DataError: see :func:`sarco_models.cohort.open_cohort`.
-    """
-    config = load_config(path, SiteConfig)
-    study = load_study(path.parent / config.study)
+def _check_rule(path: Path, config: SiteConfig, study: StudyConfig) -> None:
+    """Refuse labels of an unknown rule, and of another one than a study insists on."""
     if config.label_rule == UNKNOWN_RULE:
         raise ConfigError(
             f"{path}: label_rule = {UNKNOWN_RULE!r}, and it leaves with the first answer: write the rule that your "
@@ -281,16 +275,32 @@ def open_site(path: Path, progress: Progress | None = None) -> Site:
             f"{path}: label_rule = {config.label_rule!r}; the study asks for {study.label.rule!r} and does not allow "
             "mixed rules: label your participants by the study's rule, or ask the coordinator for allow_mixed_rules"
         )
+
+
+def open_site(path: Path, progress: Progress | None = None) -> Site:
+    """Open the hospital that a site.toml describes.
+
+    Raises:
+        ConfigError: the file is wrong, does not say how the labels were made, or says another rule than a study that
+            insists on one; or the study's segmentation model is not here.
+        DataError: see :func:`sarco_models.cohort.open_cohort`.
+    """
+    config = load_config(path, SiteConfig)
+    study = at_site(load_study(path.parent / config.study), config, path.parent)
+    if not study.segments:
+        _check_rule(path, config, study)
     device = choose(config.device)
     place, cache = path.parent / config.data, path.parent / config.cache
     cohort = open_cohort(place, study, cache, progress, name=config.name, templates=config.templates)
     parts = split(cohort, study.split, study.training.seed)
     for told in parts.cohort.findings[len(cohort.findings) :]:
         log.info("%s", told)
+    for told in (f for f in cohort.findings if f.rule in OF_ALL_MASKS and f.severity == "warning"):
+        log.warning("%s", told)
     return Site(
         name=config.name,
         study=study,
-        label_rule=config.label_rule,
+        label_rule=study.label.rule if study.segments else config.label_rule,
         policy=config.policy,
         split=parts,
         state=path.parent / config.state,

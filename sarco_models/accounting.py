@@ -208,7 +208,8 @@ RELEASES: Mapping[str, int] = {"private": 2, "withheld": 1, "exact": 0}
 """Statistics that a study releases under noise: ``Described`` (sums over the tables that the model uses and the number
 of positives, one vector with one noise; of withheld statistics that number alone) and ``Evaluated`` (the score
 histogram). An answer that is given again is given from what was kept, and costs nothing; one that is made anew is
-another release, and is charged as one."""
+another release, and is charged as one. A study that finds muscles releases none, for nobody is a case and no table is
+read; but for the sums that an nnU-Net is planned from."""
 
 
 def plan(study: StudyConfig) -> Plan:
@@ -225,13 +226,14 @@ def plan(study: StudyConfig) -> Plan:
     cfg = study.privacy
     if cfg is None:
         raise ConfigError(f"study {study.name} has no [privacy]: there is no noise to plan; add the section")
-    return _plan(cfg, study.federation.rounds + cfg.spare_rounds, study.training.local_steps)
+    releases = 0 if study.segments and not study.unplanned else RELEASES[cfg.statistics]
+    return _plan(cfg, study.federation.rounds + cfg.spare_rounds, study.training.local_steps, releases)
 
 
 @lru_cache(maxsize=256)
-def _plan(cfg: PrivacyConfig, rounds: int, local_steps: int) -> Plan:
+def _plan(cfg: PrivacyConfig, rounds: int, local_steps: int, releases: int) -> Plan:
     """Cached by all that it depends on."""
-    statistics, releases = None, RELEASES[cfg.statistics]
+    statistics = None
     if releases:
         share = cfg.statistics_share * cfg.epsilon
         statistics = Spend(_noise(lambda noise: (Spend(noise, 1.0, releases),), share, cfg, "statistics_share"), 1.0, 1)

@@ -9,13 +9,14 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sarco_models.config import IMAGE, IntensityConfig, SplitConfig, StudyConfig
 from sarco_models.errors import ConfigError, Finding
+from sarco_models.fingerprint_files import by_person, measured
 from sarco_models.image_cache import Compute, ImageCache, Progress, Stack, kept_part, open_images
 from sarco_models.images import Template
 from sarco_models.intensity import calibration_people, grey_tables
@@ -38,7 +39,7 @@ class Cohort:
         sites: name of each participant's site.
         ids: identifiers; they never leave the site.
         labels: (participants,) 1 = positive.
-        table: (participants, columns) in the study's units, NaN where missing.
+        table: (participants, columns) in the study's units, NaN where missing; without a plan yet, the fingerprint.
         owner: (images,) participant of each image, ascending.
         devices: device of each image.
         caches: one per site.
@@ -138,6 +139,8 @@ class People:
 class TrainingPeople(People):
     """Participants that models, scalers, imputation and thresholds may be fitted on."""
 
+    may_be_fitted_on: ClassVar[Literal[True]] = True
+
 
 class HeldOut(People):
     """Participants that may only be scored."""
@@ -180,10 +183,9 @@ def split(cohort: Cohort, cfg: SplitConfig, seed: int) -> Split:
                     + ("" if cohort.targets.parts else f" {('without', 'with')[label]} the condition")
                     + f", and every fold needs one: {way_out}"
                 )
-            divided = _fold(people, cohort, cfg, f"{seed}|{site}") if cfg.folds else _shares(people, cfg)
-            train, validation, test = divided
-            if cfg.use < 1 and train:
-                train = train[: max(1, round(cfg.use * len(train)))]
+            words = f"{seed}|{site}"
+            train, validation, test = _fold(people, cohort, cfg, words) if cfg.folds else _shares(people, cfg)
+            train = train[: max(1, round(cfg.use * len(train)))]
             for part, chosen in zip(parts, (train, validation, test), strict=True):
                 part.extend(chosen)
     if cfg.complete_cases:
@@ -202,16 +204,14 @@ def _order(words: str) -> bytes:
 
 
 def _shares(people: list[int], cfg: SplitConfig) -> _Parts:
-    first = round(cfg.train * len(people))
-    second = first + round(cfg.validation * len(people))
-    return people[:first], people[first:second], people[second:]
+    train, validation = round(cfg.train * len(people)), round(cfg.validation * len(people))
+    return people[:train], people[train : train + validation], people[train + validation :]
 
 
 def _fold(people: list[int], cohort: Cohort, cfg: SplitConfig, words: str) -> _Parts:
     """One fold is held out; who validates is drawn anew for each, so that no few people are the scale of all folds."""
     test = people[cfg.fold :: cfg.folds]
-    others = [i for i in people if i not in set(test)]
-    others.sort(key=lambda i: _order(f"{words}|{cfg.fold}|{cohort.ids[i]}"))
+    others = sorted(set(people) - set(test), key=lambda i: _order(f"{words}|{cfg.fold}|{cohort.ids[i]}"))
     inner = max(round(cfg.validation * len(others)), 1)  # without anybody a fold would have no scale
     return others[inner:], others[:inner], test
 
@@ -232,8 +232,7 @@ def everyone(cohort: Cohort) -> HeldOut:
             f"a cohort that is only scored ({len(cohort)} participants of {cohort.sites[0]}) on people who are not: "
             "write split.calibration = 0.2, or standardize = 'none'"
         )
-    others = np.setdiff1d(np.arange(len(cohort), dtype=np.int64), measured)
-    return HeldOut(_alike(cohort, cohort.images_of(measured)), others)
+    return HeldOut(_alike(cohort, cohort.images_of(measured)), np.setdiff1d(np.arange(len(cohort)), measured))
 
 
 def _alike(cohort: Cohort, measured: NDArray[np.int64]) -> Cohort:
@@ -246,8 +245,7 @@ def _alike(cohort: Cohort, measured: NDArray[np.int64]) -> Cohort:
         here = measured[(measured >= start) & (measured < end)] - start
         tables, told = grey_tables(cache, cohort.owner[start:end], here, cohort.intensity)
         caches.append(replace(cache, tables=tables))
-        notes += told
-        start = end
+        notes, start = [*notes, *told], end
     return replace(cohort, caches=tuple(caches), findings=tuple(notes))
 
 
@@ -308,6 +306,10 @@ def open_cohort(  # noqa: PLR0913 - two of them are options
     rows = tuple(sorted(rows, key=lambda row: (position[row.participant_id], row.image, row.frame or 0)))
     images = open_images(folder, study, rows, cache, progress, templates=templates)
     owner = np.array([position[rows[r].participant_id] for r in images.rows], dtype=np.int64)
+    if study.unplanned:
+        table = replace(
+            table, values=by_person(measured(folder, study, rows, images, templates), owner, len(table.ids))
+        )
     cohort = _assemble(name, replace(table, findings=table.findings + findings), owner, images, study)
     return _without_unseen(cohort) if set(study.model.modalities) == {IMAGE} else cohort
 
@@ -334,11 +336,9 @@ def _without_unseen(cohort: Cohort) -> Cohort:
     seen = np.unique(cohort.owner)
     if len(seen) == len(cohort):
         return cohort
-    count = len(cohort) - len(seen)
-    left_out = Finding(
-        "warning", "no-image", PARTICIPANTS_FILE, f"{count} without a readable image", "an image each",
-        "they are left out of this study; add their images",
-    )  # fmt: skip
+    absent = f"{len(cohort) - len(seen)} without a readable image"
+    rest = ("an image each", "they are left out of this study; add their images")
+    left_out = Finding("warning", "no-image", PARTICIPANTS_FILE, absent, *rest)
     return replace(
         cohort,
         sites=tuple(cohort.sites[i] for i in seen),

@@ -6,8 +6,9 @@ not read configs; the builders do.
 """
 
 import hashlib
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 from pydantic import model_validator
 
@@ -22,6 +23,7 @@ from sarco_models.protection import ReleaseConfig as ReleaseConfig
 from sarco_models.sections import DENIED as DENIED
 from sarco_models.sections import IMAGE as IMAGE
 from sarco_models.sections import AugmentationConfig as AugmentationConfig
+from sarco_models.sections import AutoMasksConfig as AutoMasksConfig
 from sarco_models.sections import EvaluationConfig as EvaluationConfig
 from sarco_models.sections import Feature as Feature
 from sarco_models.sections import Fraction as Fraction
@@ -35,6 +37,7 @@ from sarco_models.sections import TabularConfig as TabularConfig
 from sarco_models.sections import TrainingConfig as TrainingConfig
 from sarco_models.sections import later
 from sarco_models.segmentation import SegmentationConfig as SegmentationConfig
+from sarco_models.segmenter_files import segmenter_digest
 
 NO_LABEL = LabelConfig(column="no_label", rule="none", allow_mixed_rules=True)
 """Of a study that segments: nobody is positive or negative there."""
@@ -75,7 +78,9 @@ class StudyConfig(Config):
         if self.training.balance_classes:
             raise ValueError("segmentation has no classes of participants: write training.balance_classes = false")
         if self.image.roi != "none":
-            raise ValueError('image.roi = "mask" would show the network what it is to find: write roi = "none"')
+            raise ValueError(
+                f'image.roi = "{self.image.roi}" would show the network what it is to find: write roi = "none"'
+            )
         return self
 
     @model_validator(mode="after")
@@ -155,6 +160,11 @@ class StudyConfig(Config):
         return self.segmentation is not None
 
     @property
+    def unplanned(self) -> bool:
+        """Whether hospitals are asked for what a plan is made of, and nothing can be trained yet."""
+        return self.segmentation is not None and self.segmentation.unplanned
+
+    @property
     def inputs(self) -> tuple[Feature, ...]:
         """Features whose group is a modality of the model, in the order of the study file."""
         return tuple(f for f in self.features if f.group in self.model.modalities)
@@ -165,10 +175,41 @@ class StudyConfig(Config):
         return hashlib.sha256(self.model_dump_json().encode()).hexdigest()
 
 
-def load_study(path: Path) -> StudyConfig:
-    """Read a study file.
+def load_study(path: Path, changes: Mapping[str, Any] | None = None) -> StudyConfig:
+    """Read a study file; ``changes`` are laid over it.
+
+    A segmentation model that it names is looked for beside it, and its hash becomes a part of the study.
 
     Raises:
-        ConfigError: the file is absent, is no TOML, or a field is unknown, missing or out of its range.
+        ConfigError: the file is absent, is no TOML, or a field is unknown, missing or out of its range; or the
+            segmentation model that it names is nowhere and its hash is not given.
     """
-    return load_config(path, StudyConfig)
+    return beside(load_config(path, StudyConfig, changes), path)
+
+
+def beside(study: StudyConfig, file: Path) -> StudyConfig:
+    """The study as everybody has it, knowing its segmentation model where that lies beside the study's file.
+
+    Raises:
+        ConfigError: neither the model is there nor its hash is given.
+    """
+    if study.image.auto is None:
+        return study
+    place = (file.parent / study.image.auto.segmenter).resolve()
+    return _knowing(study, place, there=place.exists())
+
+
+def located(study: StudyConfig, place: Path | None) -> StudyConfig:
+    """The study, knowing where its segmentation model lies here; of a study that names none, the study itself.
+
+    A model that is another one is refused when it is needed, by :func:`sarco_models.segmenter_files.agreed_place`.
+    """
+    return study if place is None else _knowing(study, place.resolve(), there=True)
+
+
+def _knowing(study: StudyConfig, place: Path, *, there: bool) -> StudyConfig:
+    auto = study.image.auto
+    if auto is None:
+        return study
+    auto = auto.at(place if there else None, auto.sha256 or segmenter_digest(place))
+    return study.model_copy(update={"image": study.image.model_copy(update={"auto": auto})})

@@ -5,7 +5,6 @@ muscle join, whatever their side. What is not clear is refused and never guessed
 its own, and all are told at once.
 """
 
-import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
@@ -17,10 +16,11 @@ from numpy.typing import NDArray
 
 from sarco_models.errors import Finding, MaskError, Severity
 from sarco_models.frames import Frame
+from sarco_models.label_words import listed, muscle_called, muscles_called, said_of_labels
 from sarco_models.masks import LabelFile, open_labels
 from sarco_models.segmentation import BACKGROUND, OUTSIDE, SegmentationConfig
 
-DRAWN_VERSION = 1
+DRAWN_VERSION = 2
 """Raise it when the same file would give other classes, so that no stale cache is read."""
 
 THIN_MM, THIN_PIXELS = 1.0, 3
@@ -29,7 +29,9 @@ THIN_MM, THIN_PIXELS = 1.0, 3
 THIN_SHARE = 0.1
 """Of the smaller of two muscles: where more of it is covered, it is not its border."""
 
-_SIDES = {"left", "right", "lt", "rt", "l", "r", "左", "右"}
+UNCLEAR = "unclear"
+"""What a label may mean beside a muscle: nobody knows what it is, and nothing is learned or measured there."""
+
 _DRAW = "draw it, or name in the column annotated of images.csv what was looked for and is not there"
 _NAME_IT = "say in the column mask_label of images.csv which label is the muscle of the column muscle"
 
@@ -42,7 +44,7 @@ class Drawn:
 
     Attributes:
         classes: (height, width) of the frame: BACKGROUND, OUTSIDE where nothing may be learned or measured, or the
-            number of a muscle; with ``classes = "one"`` 1 is the muscle that the image is of.
+            number of a muscle; where the study asks for one, 1 is the muscle that the image is of.
         annotated: names of the muscles that were looked for on this image, whether or not they are there; where nobody
             has said it, those that are there.
         present: names of those that are there.
@@ -54,7 +56,7 @@ class Drawn:
 
     def number_of(self, name: str, segmentation: SegmentationConfig) -> int:
         """The class of a muscle in :attr:`classes`."""
-        return 1 if segmentation.classes == "one" else segmentation.names.index(name) + 1
+        return 1 if segmentation.single else segmentation.names.index(name) + 1
 
 
 def read_drawn(  # noqa: PLR0913 - a file, its frame, and what images.csv says of it
@@ -63,7 +65,7 @@ def read_drawn(  # noqa: PLR0913 - a file, its frame, and what images.csv says o
     segmentation: SegmentationConfig,
     *,
     muscle: str,
-    label: str,
+    label: str | Mapping[str, str],
     annotated: Collection[str],
     shown: Callable[[str], str] = str,
 ) -> tuple[Drawn, tuple[Finding, ...]]:
@@ -75,7 +77,8 @@ def read_drawn(  # noqa: PLR0913 - a file, its frame, and what images.csv says o
         segmentation: the muscles, and the names of their labels.
         muscle: that the image is of, as the hospital calls it; "" = not said. A file with one label, whatever its name,
             is of this muscle.
-        label: which label is that muscle; "" = the one that is called so.
+        label: which label is that muscle; "" = the one that is called so. Or what each label is, as ``1 = biceps;
+            2 = triceps; 3 = unclear; 4 =`` or by label: a muscle, :data:`UNCLEAR`, or nothing that matters.
         annotated: muscles that were looked for, as the hospital calls them; empty = not said.
         shown: how a finding may write a label or a name of the hospital's, which may be anything.
 
@@ -85,31 +88,41 @@ def read_drawn(  # noqa: PLR0913 - a file, its frame, and what images.csv says o
     file = open_labels(path, frame)
     own = segmentation.find(muscle) if muscle else None
     reading = _Reading(path.name, segmentation, own, annotated, shown)
-    named = reading.named(file.names, label)
+    said = label if isinstance(label, str) and "=" not in label else said_of_labels(label)
+    named = reading.named(file.names, said)
     # Where nothing is drawn as an area, a line may be what somebody took for the outline.
-    reading.of_outlines(file.faults(reading.wanted(named, label) if file.names else lambda _: True))
+    reading.of_outlines(file.faults(reading.wanted(named, said) if file.names else lambda _: True))
     masks = reading.masks(file, named)
+    unclear = masks.pop(UNCLEAR, None)
     reading.check_present(masks)
     reading.stop()
     drawn = reading.drawn(masks, frame)
+    if unclear is not None:
+        drawn.classes[unclear] = OUTSIDE
     reading.stop()
     return drawn, tuple(reading.findings)
 
 
-def muscles_called(texts: Collection[str], segmentation: SegmentationConfig) -> tuple[frozenset[str], tuple[str, ...]]:
-    """Names of the study's muscles that these texts mean, and the texts that mean none."""
-    found = {text: muscle_called(text, segmentation) for text in texts}
-    return frozenset(name for name in found.values() if name), tuple(text for text in texts if not found[text])
+def join_drawn(
+    parts: Sequence[Drawn], frame: Frame, segmentation: SegmentationConfig
+) -> tuple[Drawn, tuple[Finding, ...]]:
+    """One drawing of several files of one image; where two of them overlap, the rules are those of one file.
 
-
-def muscle_called(text: str, segmentation: SegmentationConfig) -> str | None:
-    """Name of the muscle that a label means, its side left out of account; None where it means none of the study's."""
-    found = segmentation.find(text)
-    if found:
-        return found
-    words = [word for word in re.split(r"[^\w#+]|_", text.casefold()) if word]
-    bare = [word for word in words if word not in _SIDES]
-    return segmentation.find(" ".join(bare)) if bare and len(bare) < len(words) else None
+    Raises:
+        MaskError: two muscles overlap by more than their border.
+    """
+    reading = _Reading("", segmentation, None, (), str)
+    masks: dict[str, Mask] = {}
+    for part in parts:
+        for name in sorted(part.present):
+            mask = part.classes == part.number_of(name, segmentation)
+            masks[name] = masks[name] | mask if name in masks else mask
+    joined = reading.drawn(masks, frame)
+    for part in parts:
+        joined.classes[part.classes == OUTSIDE] = OUTSIDE
+    reading.stop()
+    annotated = frozenset[str]().union(*(part.annotated for part in parts))
+    return replace(joined, annotated=annotated), tuple(reading.findings)
 
 
 class _Reading:
@@ -126,8 +139,9 @@ class _Reading:
         self.findings: list[Finding] = []
         self._shown, self._faulty = shown, set[str]()
         self._file, self._segmentation, self._own = file, segmentation, own
-        self._one = segmentation.classes == "one"
+        self._one = segmentation.single
         self._in_file: set[str] = set()
+        self._unknown: tuple[str, ...] = ()
         self._said, unknown = muscles_called(annotated, segmentation)
         for text in unknown:
             seen, remedy = f"{shown(text)}, which is no muscle of the study", "correct it, or remove it"
@@ -144,12 +158,14 @@ class _Reading:
         if errors:
             raise MaskError(errors)
 
-    def named(self, names: Sequence[str], label: str) -> dict[str, str]:
+    def named(self, names: Sequence[str], label: str | dict[str, str]) -> dict[str, str]:
         """Label -> muscle, for the labels of the file that mean one."""
         if self._one and self._own is None:
             seen, remedy = "the muscle that the image is of is not known", "write it into the column muscle"
             self._add("error", "muscle-unknown", seen, " or ".join(self._segmentation.names), remedy, "muscle")
             return {}
+        if isinstance(label, dict):
+            return self._as_said(names, label)
         found = {name: m for name in names if (m := muscle_called(name, self._segmentation))}
         self._in_file = set(found.values())
         if label:
@@ -159,7 +175,7 @@ class _Reading:
         if self._one:
             found = {name: m for name, m in found.items() if m == self._own}
             if len(names) > 1 and not self._in_file:
-                seen = f"labels {self._listed(names)}"
+                seen = listed(names, self._shown)
                 self._add("error", "several-labels", seen, "one of them", _NAME_IT, "mask_label")
             return found
         self._check_unknown([name for name in names if name not in found], found)
@@ -169,7 +185,7 @@ class _Reading:
         """One label is the image's own muscle, because the hospital says so."""
         muscle = self._own or muscle_called(label, self._segmentation)
         if label not in names and names:
-            seen = f"labels {self._listed(names)}"
+            seen = listed(names, self._shown)
             self._add(
                 "error", "label", seen, f"label {self._shown(label)}", "correct the label, or draw it", "mask_label"
             )
@@ -189,20 +205,36 @@ class _Reading:
                 self._check_unknown([name for name in names if name not in found], found)
         return {name: m for name, m in found.items() if name in names}
 
+    def _as_said(self, names: Sequence[str], said: dict[str, str]) -> dict[str, str]:
+        """Labels of which somebody has said what each is; the file need not have them all."""
+        found = {name: UNCLEAR for name, text in said.items() if text.casefold() == UNCLEAR}
+        found |= {name: m for name, text in said.items() if (m := muscle_called(text, self._segmentation))}
+        found = {name: m for name, m in found.items() if name in names}
+        self._in_file = set(found.values()) - {UNCLEAR}
+        self._check_unknown([n for n in names if n not in found and said.get(n) != ""], found)
+        return {n: m for n, m in found.items() if not self._one or m in (self._own, UNCLEAR)}
+
     def _check_unknown(self, unknown: Sequence[str], known: Mapping[str, str]) -> None:
         """Labels that the study does not know are left out; where nothing is left, so is the image."""
         if not unknown:
             return
+        self._unknown = tuple(unknown)
         remedy = "nothing, if the study is not about it; else call it as the study does"
         if not known:
-            remedy = "call the labels as the study does; of a file with one label, fill in the column muscle"
+            example = "; ".join(f"{k} = {name}" for k, name in enumerate(self._segmentation.names[:2], start=1))
+            remedy = (
+                f"call the labels as the study does, or say in the column mask_label what each is: {example}; of a "
+            )
+            remedy += "file with one label, fill in the column muscle"
         severity: Severity = "warning" if known else "error"
-        several = f"label{'s' if len(unknown) > 1 else ''} {self._listed(unknown)}, unknown to the study"
+        several = f"{listed(unknown, self._shown)}, unknown to the study"
         self._add(severity, "unknown-label", several, ", ".join(self._segmentation.names), remedy)
 
-    def wanted(self, named: Mapping[str, str], label: str) -> "_Wanted":
+    def wanted(self, named: Mapping[str, str], label: str | dict[str, str]) -> "_Wanted":
         """Whose outlines have to be sound: labels of muscles, drawn as an area or not."""
-        return _Wanted(self._segmentation, frozenset(named) | ({label} if label else set()), self._own, self._one)
+        said = {label} - {""} if isinstance(label, str) else {name for name, muscle in label.items() if muscle}
+        ignored = frozenset(label) - said if isinstance(label, dict) else frozenset[str]()
+        return _Wanted(self._segmentation, frozenset(named) | said, ignored, self._own, self._one)
 
     def masks(self, file: LabelFile, named: Mapping[str, str]) -> dict[str, Mask]:
         """Muscle -> what is drawn of it; its pieces joined, and nothing of what cannot be read."""
@@ -227,6 +259,7 @@ class _Reading:
         own, others = self._own, sorted((set(masks) | self._in_file) - {self._own or ""})
         if own and own not in masks and others and (not self._said or own in self._said):
             seen = f"an image of {own}, on which {' and '.join(others)} is drawn and {own} is not"
+            seen += f"; {listed(self._unknown, self._shown)}, unknown to the study" if self._unknown else ""
             remedy = f"correct the column muscle; or {_NAME_IT}; or leave {own} out of the column annotated"
             self._add("error", "another-muscle", seen, f"a drawn {own}", remedy, "muscle")
         elif not masks and not self._said:
@@ -264,9 +297,6 @@ class _Reading:
             return replace(finding, field="mask")
         return replace(finding, seen=f"label {self._shown(label)}: {finding.seen}", field="mask")
 
-    def _listed(self, labels: Sequence[str]) -> str:
-        return ", ".join(self._shown(label) for label in labels)
-
     def _add(  # noqa: PLR0913, PLR0917 - the parts of a finding, in its order
         self, severity: Severity, rule: str, seen: str, expected: str, remedy: str, field: str = "mask"
     ) -> None:
@@ -279,10 +309,13 @@ class _Wanted:
 
     segmentation: SegmentationConfig
     labels: frozenset[str]
+    ignored: frozenset[str]
     own: str | None
     one: bool
 
     def __call__(self, label: str) -> bool:
+        if label in self.ignored:
+            return False
         muscle = muscle_called(label, self.segmentation)
         return label in self.labels or (muscle is not None and (not self.one or muscle == self.own))
 

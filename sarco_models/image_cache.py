@@ -2,7 +2,7 @@
 
 A cache is a folder whose name is the digest of everything that its content depends on: the files' bytes, the rows of
 the tables, the calibrations and the preprocessing. Beside the pixels lies what the frozen layers made of them and, in a
-study of muscles, what is to be found there.
+study of muscles, what is to be found there; in one that finds its masks, where each came from.
 Nobody but the account that filled it can look into that folder.
 """
 
@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,9 +24,11 @@ from sarco_models.config import StudyConfig
 from sarco_models.errors import DataError, Finding
 from sarco_models.images import Calibration, Template, read_calibrations, read_image
 from sarco_models.intensity import GreyTables
+from sarco_models.mask_origins import FINDING_VERSION, Origin, model_told, origins_told
 from sarco_models.masks import read_mask
 from sarco_models.preprocess import PREPROCESSING_VERSION, model_input
 from sarco_models.schema import IMAGES_FILE, ImageRow
+from sarco_models.segmenter_files import agreed_place
 from sarco_models.targets import (
     Target,
     Targets,
@@ -37,6 +39,9 @@ from sarco_models.targets import (
     save_targets,
     target_words,
 )
+
+if TYPE_CHECKING:
+    from sarco_models.auto_masks import Finder
 
 CALIBRATION_FILE = "calibration.csv"
 Progress = Callable[[int, int], None]
@@ -55,6 +60,7 @@ class ImageCache:
         findings: what was left out, and why.
         tables: what the devices' grey levels become for whoever looks; None: they stay.
         targets: what is to be found on each image; None in a study that finds no muscles.
+        origins: where each image's mask came from; empty in a study without roi = "auto".
     """
 
     folder: Path
@@ -64,6 +70,7 @@ class ImageCache:
     findings: tuple[Finding, ...]
     tables: GreyTables | None = None
     targets: Targets | None = None
+    origins: tuple[Origin, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,11 +81,13 @@ class Taken:
         pixels: (size, size) what the network sees.
         device: as the scanner names itself.
         target: what it is to find there; None in a study that finds no muscles.
+        origin: where its mask came from; None in a study without roi = "auto".
     """
 
     pixels: NDArray[np.uint8]
     device: str
     target: Target | None = None
+    origin: Origin | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -133,12 +142,19 @@ def open_images(  # noqa: PLR0913 - what the pixels depend on, and where they go
     templates: tuple[Template, ...] = (),
     seen: Seen | None = None,
 ) -> ImageCache:
-    """Preprocessed images of these rows, from the cache or decoded now; what cannot be read is left out and listed."""
+    """Preprocessed images of these rows, from the cache or decoded now; what cannot be read is left out and listed.
+
+    Raises:
+        ConfigError: masks are to be found, and the segmentation model is not here, or is another one.
+        RunError, WeightsError: it cannot be opened.
+    """
     calibration_file = folder / CALIBRATION_FILE
     calibrations = read_calibrations(calibration_file) if calibration_file.exists() else {}
     key = _content_key(folder, study, rows, calibrations, templates, seen.digests if seen else {})
     place = cache / key
     used, without_mask = drawn_rows(rows, study)
+    if study.image.auto:
+        agreed_place(study.image.auto)
     if (place / "index.json").exists():
         _close(place)
     else:
@@ -146,8 +162,12 @@ def open_images(  # noqa: PLR0913 - what the pixels depend on, and where they go
         def take(row: ImageRow) -> Taken:
             return _read_one(folder, study, row, calibrations.get(row.image), templates)
 
+        if study.image.auto and not seen:
+            _finder(study)  # a model that cannot be opened is said once, and not of every image
+
         _fill_cache(place, {k: rows[k] for k in used}, seen.take if seen else take, study, progress)
     index = json.loads((place / "index.json").read_text(encoding="utf-8"))
+    origins = tuple(Origin.from_json(found) for found in index.get("origins", ()))
     return ImageCache(
         folder=place,
         pixels=np.load(place / "pixels.npy", mmap_mode="r"),
@@ -157,8 +177,11 @@ def open_images(  # noqa: PLR0913 - what the pixels depend on, and where they go
             *without_mask,
             *(_left_out(Finding(**f), rows[position]) for position, f in index["findings"]),
             *(replace(Finding(**f), row=rows[position].row) for position, f in index.get("said", ())),
+            *model_told(study, folder),
+            *origins_told(origins, study),
         ),
         targets=load_targets(place) if study.segments else None,
+        origins=origins,
     )
 
 
@@ -173,7 +196,7 @@ def _content_key(  # noqa: PLR0913, PLR0917 - what the pixels depend on
     """Digest of everything the cached pixels depend on: files, rows, calibrations, templates, preprocessing."""
     digest = hashlib.blake2b(digest_size=16)
     digest.update(f"{PREPROCESSING_VERSION}|{study.image.model_dump_json()}|{templates}".encode())
-    digest.update(target_words(study).encode())
+    digest.update((f"|{FINDING_VERSION}" if study.image.auto else target_words(study)).encode())
     for row in rows:
         said = (row.image, row.participant_id, row.mask, row.mask_label, row.frame, calibrations.get(row.image))
         digest.update(f"|{said}{row_words(row, study)}".encode())
@@ -227,6 +250,8 @@ def _fill_cache(
         targets = {position: t.target for position, t in kept.items() if t.target}
         save_targets(partial, list(targets.values()), study)
         index["said"] = _plain([(position, f) for position, t in targets.items() for f in t.findings])
+    if study.image.auto:
+        index["origins"] = [asdict(t.origin) for t in kept.values() if t.origin]
     (partial / "index.json").write_text(json.dumps(index), encoding="utf-8")
     try:
         partial.rename(place)
@@ -277,6 +302,9 @@ def _read_one(
     if study.segments:
         pixels, target = read_target(folder, row, frame, study)
         return Taken(pixels, frame.device, target)
+    if study.image.auto:
+        mask, origin = _finder(study).mask(frame, row, folder)
+        return Taken(model_input(frame, mask, study.image, row.image), frame.device, origin=origin)
     mask = None
     if study.image.roi == "mask":
         if not row.mask:
@@ -286,6 +314,12 @@ def _read_one(
             )
         mask = read_mask(folder / row.mask, frame, label=row.mask_label or None)
     return Taken(model_input(frame, mask, study.image, row.image), frame.device)
+
+
+def _finder(study: StudyConfig) -> "Finder":
+    from sarco_models.auto_masks import Finder  # with torch, which few studies need to read images
+
+    return Finder.of(study)
 
 
 def kept_part(cache: ImageCache, key: str, images: NDArray[np.int64], compute: Compute) -> NDArray[np.float16]:

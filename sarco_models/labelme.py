@@ -5,18 +5,21 @@ y = row + .5, and is inside when its centre is.
 """
 
 import json
+from base64 import b64decode
 from collections.abc import Callable
 from functools import partial
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from sarco_models.errors import Finding, MaskError
 from sarco_models.frames import MAX_PIXELS
 
-_OUTLINES = ("polygon", "rectangle", "circle")
+_OUTLINES = ("polygon", "rectangle", "circle", "mask")
 _LINES = ("line", "linestrip", "point", "points")
 
 MAX_FILLED = 500_000_000
@@ -39,7 +42,10 @@ def read_outlines(path: Path) -> dict[str, Callable[[], NDArray[np.bool_]]]:
     Raises:
         MaskError: with one finding without a file.
     """
-    page = json.loads(path.read_text(encoding="utf-8-sig"))
+    try:
+        page = json.loads(path.read_text(encoding="utf-8-sig"))
+    except ValueError:
+        raise mask_refusal("labelme", "JSON that is damaged or cut short", "a whole file", "save it again") from None
     shapes, height, width = page.get("shapes"), page.get("imageHeight"), page.get("imageWidth")
     if not (isinstance(shapes, list) and isinstance(height, int) and isinstance(width, int)):
         expected = "shapes, imageHeight and imageWidth"
@@ -77,6 +83,8 @@ def _inside(shape: dict[str, Any], size: tuple[int, int]) -> NDArray[np.bool_]:
         raise mask_refusal("labelme", f"a {kind} without them", expected, "draw the outline again")
     if kind == "circle":
         return _inside_circle(points[0], points[1], size)
+    if kind == "mask":
+        return _of_picture(shape.get("mask"), points, size)
     if kind == "rectangle":
         (x0, y0), (x1, y1) = points.min(axis=0), points.max(axis=0)
         points = np.array([(x0, y0), (x1, y0), (x1, y1), (x0, y1)])
@@ -88,6 +96,22 @@ def _inside_circle(centre: NDArray[np.float64], edge: NDArray[np.float64], size:
     rows, columns = np.ogrid[: size[0], : size[1]]
     squared = (columns + 0.5 - centre[0]) ** 2 + (rows + 0.5 - centre[1]) ** 2
     mask: NDArray[np.bool_] = squared <= float(((edge - centre) ** 2).sum())
+    return mask
+
+
+def _of_picture(text: object, points: NDArray[np.float64], size: tuple[int, int]) -> NDArray[np.bool_]:
+    """LabelMe's AI tool keeps the pixels between two corners, both included, as a PNG in base64."""
+    left, top = (round(float(x)) for x in points.min(axis=0))
+    mask = np.zeros(size, dtype=np.bool_)
+    expected, remedy = "a PNG that fits between two corners inside the picture", "draw it as a polygon"
+    try:
+        with Image.open(BytesIO(b64decode(str(text), validate=True)), formats=("PNG",)) as picture:
+            place = mask[top : top + picture.height, left : left + picture.width]
+            if min(left, top) < 0 or place.shape != (picture.height, picture.width):
+                raise mask_refusal("labelme", f"a mask of {picture.height} x {picture.width}", expected, remedy)
+            place[:] = np.asarray(picture.convert("L")) > 0
+    except (ValueError, OSError):
+        raise mask_refusal("labelme", "a mask that is no PNG", expected, remedy) from None
     return mask
 
 

@@ -221,6 +221,8 @@ def _read_volume(path: Path) -> _Drawing:
     size = reader.GetSize()
     if len(size) > 3 or math.prod(size[2:]) != 1:
         remedy = "save the one slice that belongs to the image"
+        if sum(n > 1 for n in size) < 3:
+            remedy = "turn it, so that the slice's two axes come first and the axis of length 1 last"
         raise mask_refusal("mask-slices", f"a volume of {' x '.join(map(str, size))}", "one slice", remedy)
     if math.prod(size) > MAX_PIXELS or reader.GetNumberOfComponents() != 1:
         raise mask_refusal("mask-size", f"{size[0]} x {size[1]} pixels", "one label image", "save the labels alone")

@@ -237,8 +237,9 @@ class Measure:
 class Measured:
     """What became of the test participants' muscles, see :func:`sarco_models.segmentation_scores.told`.
 
-    ``metrics`` are ``MUSCLE.MEASURE.n``, ``.mean`` and ``.sd`` over participants; a muscle that fewer participants show
-    than the site's smallest count is absent.
+    ``metrics`` are ``MUSCLE.MEASURE.n``, ``.mean`` and ``.sd`` over participants, and of thickness and area in found
+    (a) and in drawn masks (b) ``MUSCLE.SIZE.n``, ``.a``, ``.b``, ``.aa``, ``.bb``, ``.ab``: the sums of
+    :class:`sarco_models.agreement.PairSums`. What fewer participants show than the site's smallest count is absent.
     """
 
     site: str

@@ -40,7 +40,7 @@ def build_nnunet(cfg: SegmentationConfig, image: ImageConfig) -> SegmentationNet
             'with `sarco-lab plan` or `sarco-coordinator plan`, or write network = "unet"'
         )
     check_plan(cfg.plan, image)
-    return SegmentationNet(_Grey(cfg.plan), _Stages(cfg.plan.features, cfg.outputs), image.size)
+    return SegmentationNet(_Grey(cfg.plan), _Stages(cfg.plan.features, cfg.maps), image.size)
 
 
 def check_plan(plan: PlanConfig, image: ImageConfig) -> None:

@@ -30,7 +30,7 @@ def model_input(frame: Frame, mask: NDArray[np.bool_] | None, cfg: ImageConfig, 
 
     Args:
         frame: the 2-D tissue region.
-        mask: (height, width) of the frame, True inside the muscle; None where the study does not use masks.
+        mask: (height, width) of the frame, True inside the muscle; None where the study uses none, or none was found.
         cfg: framing and size.
         file: name of the image, for the error's text.
 
@@ -44,7 +44,7 @@ def model_input(frame: Frame, mask: NDArray[np.bool_] | None, cfg: ImageConfig, 
     pixels = frame.pixels
     if cfg.framing != "paper" and mask is None:
         mask = np.ones(pixels.shape, dtype=np.bool_)
-    if cfg.roi == "mask" and mask is not None:
+    if cfg.roi != "none" and mask is not None:
         pixels = np.where(_grown(mask, frame, cfg), pixels, np.uint8(0))
     if cfg.framing == "physical":
         return _physical_window(pixels, mask, frame, cfg, file)  # type: ignore[arg-type]

@@ -6,11 +6,9 @@ of the study's kind. Nothing of it is code, and nothing is unpickled.
 
 from __future__ import annotations
 
-import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,11 +20,9 @@ from sarco_models.config import StudyConfig, load_config
 from sarco_models.errors import RunError
 from sarco_models.fusion import Model, build_model, fixed_tensors
 from sarco_models.parameters import Manifest, Parameters, trained_tensors
+from sarco_models.release_files import ABOUT, FROZEN, MANIFEST, MODEL, STUDY, verified
 from sarco_models.summaries import TableScaling
 from sarco_models.training import Reader, predict
-
-MANIFEST = "manifest.json"
-MODEL, FROZEN, STUDY, ABOUT = "model.safetensors", "frozen.safetensors", "study.json", "model.json"
 
 
 @dataclass(frozen=True)
@@ -73,30 +69,3 @@ def open_release(folder: Path) -> Released:
     found = json.loads((folder / ABOUT).read_text(encoding="utf-8"))
     scaling = TableScaling(**{name: np.array(values) for name, values in found["scaling"].items()})
     return Released(study, model, scaling, found["threshold"], found["prevalence"], about["synthetic"])
-
-
-def verified(folder: Path) -> dict[str, Any]:
-    """The manifest of a release whose files are all there, unchanged, and no others.
-
-    Raises:
-        RunError: they are not.
-    """
-    path = folder / MANIFEST
-    if not path.is_file():
-        raise RunError(f"{folder}: is no release ({MANIFEST} is absent): name a folder that the command release wrote")
-    about: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    named = set(about["files"])
-    there = {p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file()} - {MANIFEST}
-    for name in sorted(named ^ there):
-        what = "is absent" if name in named else f"is not named in {MANIFEST}"
-        raise RunError(f"{folder / name}: {what}: get the release again")
-    for name, facts in about["files"].items():
-        if sha256_of(folder / name) != facts["sha256"]:
-            raise RunError(f"{folder / name}: was changed after the release: get the release again")
-    return about
-
-
-def sha256_of(path: Path) -> str:
-    """SHA-256 of a file's content, 64 hexadecimal digits."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -24,7 +24,7 @@ from sarco_models.config import StudyConfig, load_config
 from sarco_models.errors import ConfigError, RunError, WeightsError
 from sarco_models.parameters import Manifest, Parameters, all_tensors
 from sarco_models.plausible import THRESHOLD
-from sarco_models.released import ABOUT, FROZEN, MANIFEST, MODEL, STUDY, verified
+from sarco_models.release_files import ABOUT, FROZEN, MANIFEST, MODEL, STUDY, verified
 from sarco_models.segmentation_net import SegmentationNet
 from sarco_models.segmenter import Segmenter
 from sarco_models.shapes import ShapeRange

@@ -1,8 +1,9 @@
 """The sections of a study file, each closed and with its defaults; :mod:`sarco_models.config` puts them together."""
 
+from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeVar, cast
 
-from pydantic import Field, StringConstraints, ValidationInfo, field_validator, model_validator
+from pydantic import Field, PrivateAttr, StringConstraints, ValidationInfo, field_validator, model_validator
 
 from sarco_models.architectures import Norm, Trainable, architecture, check_norm, check_private, check_weights
 from sarco_models.config_files import Config
@@ -76,6 +77,48 @@ class LabelConfig(Config):
         return self.words or self.column.replace("_", " ")
 
 
+class AutoMasksConfig(Config):
+    """Where nobody has drawn the muscle, a trained segmentation model finds it; its file lies at every hospital."""
+
+    segmenter: str = Field(
+        pattern=r"^[^\n]{1,400}$",
+        description="Folder of a run or release of a segmentation study, or a .safetensors file: beside the study "
+        "file, or an absolute path. Reading the study leaves the name alone.",
+    )
+    sha256: str = Field(
+        default="",
+        pattern=r"^([0-9a-f]{64})?$",
+        description="Of the segmenter, so that every hospital uses the same; reading the study fills it in.",
+    )
+    masks: Literal["missing", "all"] = Field(
+        default="missing",
+        description="missing: what people have drawn is used, the rest is found; all: everything is found.",
+    )
+    muscle: Name | Literal[""] = Field(
+        default="",
+        description="Class of the segmenter; default: the muscle that images.csv names, or the only one it knows.",
+    )
+    least_quality: float | None = Field(
+        default=None, ge=0, le=1, description="Score from which a mask is used; default: the segmenter's own."
+    )
+    otherwise: Literal["tissue", "leave_out"] = Field(
+        default="tissue",
+        description='Of an image without a good mask. tissue: it is shown as with roi = "none"; leave_out: it is not.',
+    )
+    _place: Path | None = PrivateAttr(default=None)
+
+    @property
+    def place(self) -> Path | None:
+        """Where the segmenter lies on this machine; None where nobody has said. No part of the study."""
+        return self._place
+
+    def at(self, place: Path | None, sha256: str) -> Self:
+        """The same section as everybody has it, knowing where the segmenter lies here."""
+        found = self.model_copy(update={"segmenter": Path(self.segmenter).name, "sha256": sha256})
+        found._place = place
+        return found
+
+
 class ImageConfig(Config):
     """How a frame becomes the square that the image network sees."""
 
@@ -86,12 +129,23 @@ class ImageConfig(Config):
         "letterbox: the muscle's box, aspect kept; paper: plain resize of the whole region (Chen et al. 2025).",
     )
     window_mm: float = Field(default=48.0, gt=5, le=200, description="Side of the physical window.")
-    roi: Literal["mask", "none"] = Field(
-        default="mask", description="mask: what lies outside the muscle becomes black."
+    roi: Literal["mask", "auto", "none"] = Field(
+        default="mask",
+        description="mask: what lies outside the muscle becomes black; auto: so it does, and where no mask is drawn "
+        "one is found, see [image.auto].",
     )
     margin_mm: float = Field(default=2.0, ge=0, le=20, description="Kept around the mask, so that the fascia is seen.")
     margin_fraction: float = Field(default=0.05, ge=0, le=0.5, description="Margin of the letter-boxed crop.")
     words: str = later("ultrasound", description="What the images are, as people say it in a report: 'radiographs'.")
+    auto: AutoMasksConfig | None = later(None)
+
+    @model_validator(mode="after")
+    def _finds_by_something(self) -> Self:
+        if self.roi == "auto" and self.auto is None:
+            raise ValueError('roi = "auto" needs [image.auto] with segmenter = "FOLDER": name a segmentation model')
+        if self.roi != "auto" and self.auto is not None:
+            raise ValueError(f'[image.auto] is of no use with roi = "{self.roi}": remove it, or write roi = "auto"')
+        return self
 
 
 class AugmentationConfig(Config):

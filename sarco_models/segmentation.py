@@ -9,7 +9,7 @@ from typing import Literal, Self
 from pydantic import Field, model_validator
 
 from sarco_models.config_files import Config
-from sarco_models.sections import Name
+from sarco_models.sections import Name, later
 
 BACKGROUND, OUTSIDE = 0, 255
 """Of a pixel: no muscle of the study; beyond the frame, so that nothing may be learned or measured there."""
@@ -59,13 +59,14 @@ class SegmentationConfig(Config):
     """Which muscles, and how they are found."""
 
     muscles: tuple[MuscleConfig, ...] = Field(min_length=1, max_length=32)
-    classes: Literal["muscles", "one"] = Field(
+    classes: Literal["muscles", "asked", "one"] = Field(
         default="muscles",
-        description="muscles: the network says which muscle each pixel belongs to; one: it finds the muscle that the "
-        "image is of, and images.csv says which that is.",
+        description="muscles: the network says which muscle each pixel belongs to; asked: it finds the muscle that it "
+        "is asked for, and images.csv says which that is; one: the same for all muscles, without being told which.",
     )
     network: Literal["unet", "nnunet"] = "unet"
     plan: PlanConfig | None = Field(default=None, description="nnunet: see there; without it nothing can be trained.")
+    budget: Literal["small", "full"] = later("small", description="Of a plan: for two cores; for a graphics processor.")
 
     @model_validator(mode="after")
     def _distinct(self) -> Self:
@@ -77,9 +78,16 @@ class SegmentationConfig(Config):
                     raise ValueError(f"{text!r} is a name of {other} and of {muscle.name}: leave it to one of them")
                 if not _key(text):
                     raise ValueError(f"{text!r} of {muscle.name} has neither a letter nor a digit: write a name")
+        if self.budget != "small" and self.network != "nnunet":
+            raise ValueError(f'budget: network = "{self.network}" has no plan: remove it, or write network = "nnunet"')
         if self.plan and self.network != "nnunet":
             raise ValueError(f'plan: network = "{self.network}" has none: remove it, or write network = "nnunet"')
         return self
+
+    @property
+    def unplanned(self) -> bool:
+        """Whether the network's plan is still to be made: hospitals tell the sums for it, and train nothing."""
+        return self.network == "nnunet" and self.plan is None
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -87,8 +95,18 @@ class SegmentationConfig(Config):
         return tuple(m.name for m in self.muscles)
 
     @property
+    def single(self) -> bool:
+        """Whether a target holds one muscle alone, the one that images.csv says the image is of."""
+        return self.classes != "muscles"
+
+    @property
     def outputs(self) -> int:
-        """Classes of the network, the background among them."""
+        """Classes of a target, the background among them."""
+        return 2 if self.single else len(self.muscles) + 1
+
+    @property
+    def maps(self) -> int:
+        """What the network gives for each pixel: background and muscles, of which one may then be asked for."""
         return 2 if self.classes == "one" else len(self.muscles) + 1
 
     def find(self, text: str) -> str | None:

@@ -1,9 +1,31 @@
 """A network that segments, whatever its kind: what never changes, whose output may be kept, and what trains."""
 
+import torch
 from torch import Tensor, nn
 
 Kept = tuple[Tensor, ...]
 """What the frozen part of a network gives for some images; every tensor is (rows, ...)."""
+
+
+def of_asked(logits: Tensor | list[Tensor], asked: Tensor | None) -> Tensor | list[Tensor]:
+    """Logits of the background and of the muscle that each image is asked for.
+
+    What another map says of an image is neither used nor learned from: a second muscle in the picture, which nobody was
+    asked for, costs nothing.
+
+    Args:
+        logits: (rows, 1 + muscles, height, width), or several of them.
+        asked: (rows,) position of a muscle in the study's names; None = all are, and the logits stay as they are.
+
+    Returns:
+        (rows, 2, height, width), or as many of them as came.
+    """
+    if asked is None:
+        return logits
+    if isinstance(logits, list):
+        return [of_one for level in logits if isinstance(of_one := of_asked(level, asked), Tensor)]
+    both = torch.stack([torch.zeros_like(asked), asked + 1], dim=1)[:, :, None, None]
+    return logits.gather(1, both.expand(-1, -1, *logits.shape[2:]))
 
 
 class SegmentationNet(nn.Module):

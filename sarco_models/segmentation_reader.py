@@ -39,6 +39,7 @@ class SegmentationBatch:
         owner: (rows,) participant of each row, counted within the batch.
         participants: people in the batch, those without an image as well.
         mm_per_pixel: of each row's square (row, column), None = unknown; () where images are changed at random.
+        asked: (rows,) which muscle the network is asked for, its position in the study's names; None where for all.
     """
 
     images: Tensor
@@ -47,11 +48,12 @@ class SegmentationBatch:
     owner: Tensor
     participants: int
     mm_per_pixel: tuple[Spacing, ...] = ()
+    asked: Tensor | None = None
 
     def to(self, device: torch.device) -> "SegmentationBatch":
         """The same where a network computes."""
         moved = {name: getattr(self, name).to(device) for name in ("images", "targets", "annotated", "owner")}
-        return replace(self, **moved)
+        return replace(self, **moved, asked=None if self.asked is None else self.asked.to(device))
 
     def bags(self) -> Iterator["SegmentationBatch"]:
         """The batch cut into batches of one participant each."""
@@ -65,6 +67,7 @@ class SegmentationBatch:
                 torch.zeros_like(self.owner[rows]),
                 1,
                 self.mm_per_pixel[rows],
+                None if self.asked is None else self.asked[rows],
             )
             start += count
 
@@ -151,10 +154,13 @@ class SegmentationReader:
             people: of the cohort that the image belongs to.
             image: position in the cohort.
         """
-        if self.segmentation.classes == "one":
-            of_images = Stack(tuple(c.targets.muscles for c in people.cohort.caches if c.targets))
-            return [int(of_images[np.array([image])][0])]
+        if self.segmentation.single:
+            return [int(self._own_muscles(people, np.array([image]))[0])]
         return list(range(len(self.segmentation.names)))
+
+    def _own_muscles(self, people: People, images: Images) -> NDArray[np.int8]:
+        """(images,) the muscle that each is of, -1 where nobody has said it."""
+        return np.asarray(Stack(tuple(c.targets.muscles for c in people.cohort.caches if c.targets))[images])
 
     def _batch(
         self,
@@ -174,7 +180,15 @@ class SegmentationReader:
             torch.from_numpy(np.array(annotated, dtype=np.bool_)),
             owner,
             len(counts),
+            asked=self._asked(people, images),
         ).to(self.device)
+
+    def _asked(self, people: People, images: Images) -> Tensor | None:
+        if self.segmentation.classes != "asked":
+            return None
+        # Of an image whose muscle nobody has said, nothing was looked for: whatever is asked counts nowhere.
+        own = self._own_muscles(people, images) if len(images) else np.zeros(0, dtype=np.int8)
+        return torch.from_numpy(np.maximum(own, 0).astype(np.int64))
 
 
 def _images_of(people: People, i: int) -> Images:

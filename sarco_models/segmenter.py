@@ -9,6 +9,7 @@ frames in the same order give the same bits on the processor.
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
+from copy import copy
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import islice
@@ -24,6 +25,7 @@ from sarco_models.errors import ConfigError
 from sarco_models.frames import Frame
 from sarco_models.overlap import dice
 from sarco_models.segmentation import BACKGROUND, SegmentationConfig
+from sarco_models.segmentation_net import of_asked
 from sarco_models.views import View, segmentation_view
 
 Probabilities = NDArray[np.float32]
@@ -104,6 +106,25 @@ class Segmenter:
             raise ConfigError(f"study {study.name} has no section [segmentation]: its model finds no muscles")
         self.study, self.device, self.mirror, self.rows = study, torch.device(device), mirror, rows
         self.net = net.to(self.device).eval()
+        self.asked: int | None = 0 if len(study.segmentation.muscles) == 1 else None
+
+    def asking(self, muscle: str) -> "Segmenter":
+        """The same network, asked for one muscle.
+
+        Args:
+            muscle: one of the study's, by any of its names.
+
+        Raises:
+            ConfigError: it is none of them, or the network is not asked for any.
+        """
+        name, names = self.segmentation.find(muscle), self.segmentation.names
+        if self.segmentation.classes != "asked":
+            raise ConfigError(f"{muscle!r}: this model is not asked for a muscle: do not name one")
+        if name is None:
+            raise ConfigError(f"{muscle!r} is none of the muscles that this model finds: {', '.join(names)}")
+        other = copy(self)
+        other.asked = names.index(name)
+        return other
 
     @property
     def segmentation(self) -> SegmentationConfig:
@@ -113,8 +134,11 @@ class Segmenter:
 
     @property
     def muscles(self) -> tuple[str, ...]:
-        """Name of class 1, 2, ...; "muscle" where the network tells none apart."""
-        return ("muscle",) if self.segmentation.classes == "one" else self.segmentation.names
+        """Name of class 1, 2, ...; "muscle" where the network tells none apart; of many to ask for, the asked one."""
+        if self.segmentation.classes == "one":
+            return ("muscle",)
+        names = self.segmentation.names
+        return names if self.segmentation.classes == "muscles" or self.asked is None else (names[self.asked],)
 
     def find(self, frame: Frame, file: str = "") -> Found:
         """The muscles on one frame.
@@ -125,6 +149,7 @@ class Segmenter:
 
         Raises:
             MissingSpacing: the study's window is in millimetres, and the frame's spacing is unknown.
+            ConfigError: the network has to be asked for a muscle; see :meth:`asking`.
         """
         return next(self.find_all([(frame, file)]))
 
@@ -162,9 +187,19 @@ class Segmenter:
         for start in range(0, len(squares), self.rows):
             batch = torch.from_numpy(np.stack(squares[start : start + self.rows]).astype(np.float32) / 255)
             with torch.inference_mode():
-                logits = self.net(batch[:, None].to(self.device))
+                logits = of_asked(self.net(batch[:, None].to(self.device)), self._question(len(batch)))
+                assert isinstance(logits, torch.Tensor)  # noqa: S101 - of an nnU-Net the finest alone: it does not train
                 answers.append(logits.softmax(dim=1).to("cpu", torch.float32).numpy())
         return np.concatenate(answers)
+
+    def _question(self, rows: int) -> torch.Tensor | None:
+        if self.segmentation.classes != "asked":
+            return None
+        if self.asked is None:
+            raise ConfigError(
+                f"this model finds the muscle that it is asked for: say which, of {', '.join(self.segmentation.names)}"
+            )
+        return torch.full((rows,), self.asked, device=self.device)
 
 
 def _placed(side: int, window: float) -> list[slice]:

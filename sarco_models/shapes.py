@@ -1,6 +1,7 @@
 """What masks look like, and within which range those lie that people have drawn.
 
-A range follows from sums over hospitals (:class:`ShapeSums`), in which every participant counts once.
+A range follows from sums over hospitals (:class:`ShapeSums`), in which every participant counts once. They travel as
+number, mean and standard deviation of logarithms (:func:`told_shapes`), and nothing of fewer people than may be shown.
 """
 
 from __future__ import annotations
@@ -25,6 +26,8 @@ SPREAD = 3.5
 """Standard deviations of the logarithm on both sides of the mean: nearly everybody."""
 
 MEASURED = ("area_cm2", "aspect", "convexity")
+LOGARITHMS = {"log_area_cm2": (-12.0, 9.0), "log_aspect": (-0.01, 9.0), "log_convexity": (-9.0, 0.01)}
+"""Names under which the logarithms of :data:`MEASURED` are told, and between which numbers a mean of each lies."""
 _WORDS = {"area_cm2": "area in cm2", "aspect": "width over thickness", "convexity": "share of its convex hull"}
 
 
@@ -149,6 +152,31 @@ class ShapeSums:
         sd = np.sqrt(np.maximum(self.squares / self.count - mean**2, 0))
         reach = SPREAD * np.maximum(sd, 0.02)
         return ShapeRange(tuple(np.exp(mean - reach).tolist()), tuple(np.exp(mean + reach).tolist()))
+
+
+def told_shapes(sums: Mapping[str, ShapeSums], min_cell: int) -> dict[str, float]:
+    """``MUSCLE.LOGARITHM.n``, ``.mean`` and ``.sd`` over participants; what fewer than ``min_cell`` show is absent."""
+    found: dict[str, float] = {}
+    for muscle, of in sums.items():
+        for name, n, total, squares in zip(LOGARITHMS, of.count, of.total, of.squares, strict=True):
+            if n >= max(min_cell, 1):
+                spread = math.sqrt(max(float(squares - total**2 / n), 0.0) / max(n - 1, 1))
+                parts = {"n": float(n), "mean": float(total / n), "sd": spread}
+                found |= {f"{muscle}.{name}.{part}": value for part, value in parts.items()}
+    return found
+
+
+def shape_sums(told: Mapping[str, float]) -> dict[str, ShapeSums]:
+    """The sums that :func:`told_shapes` has told; other names are left alone."""
+    found: dict[str, ShapeSums] = {}
+    for stem in dict.fromkeys(name.rpartition(".")[0] for name in told):
+        muscle, _, logarithm = stem.partition(".")
+        if logarithm not in LOGARITHMS:
+            continue
+        of = found.setdefault(muscle, ShapeSums(*np.zeros((3, len(LOGARITHMS)))))
+        k, (n, mean, sd) = list(LOGARITHMS).index(logarithm), (told[f"{stem}.{part}"] for part in ("n", "mean", "sd"))
+        of.count[k], of.total[k], of.squares[k] = n, n * mean, (n - 1) * sd**2 + n * mean**2
+    return found
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 from sarco_models.errors import ProtocolError
 
 if TYPE_CHECKING:  # what travels must be known without what reads images and tables (tests/client/test_app.py)
-    from sarco_models.cohort import TrainingPeople
     from sarco_models.config import StudyConfig
     from sarco_models.schema import Column
 
@@ -27,6 +26,17 @@ _STEPS = 1 << 20
 """Resolution: a feature's plausible range is divided into this many steps (one millionth of the range)."""
 
 _EMPTY_LOW, _EMPTY_HIGH = _STEPS + 1, -1
+
+
+class FittedOn(Protocol):
+    """People on whom something may be fitted: :class:`sarco_models.cohort.TrainingPeople`, and nobody else."""
+
+    may_be_fitted_on: ClassVar[Literal[True]]
+
+    @property
+    def table(self) -> NDArray[np.float64]:
+        """(participants, columns), NaN where missing."""
+        ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,11 +58,9 @@ class Moments:
     largest: Integers
 
     @staticmethod
-    def of(people: TrainingPeople, columns: Sequence[Column], *, extremes: bool) -> Moments:
+    def of(people: FittedOn, columns: Sequence[Column], *, extremes: bool) -> Moments:
         """Moments of training participants; with ``extremes`` their smallest and largest values as well."""
-        from sarco_models.cohort import TrainingPeople
-
-        if not isinstance(people, TrainingPeople):
+        if not getattr(people, "may_be_fitted_on", False):
             raise TypeError("moments are made of TrainingPeople only: nothing is fitted on people who are held out")
         low, high = _limits(columns)
         values = (people.table - low) / (high - low) * _STEPS

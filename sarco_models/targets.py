@@ -106,7 +106,9 @@ def target_words(study: StudyConfig) -> str:
 
 
 def row_words(row: ImageRow, study: StudyConfig) -> str:
-    """What a target depends on of its row, beside what the pixels do."""
+    """What a target, or a mask that is found, depends on of its row, beside what the pixels do."""
+    if study.image.auto:
+        return f"|{row.muscle}"
     return f"|{row.muscle}|{row.annotated}" if study.segments else ""
 
 
@@ -147,7 +149,7 @@ def load_targets(folder: Path) -> Targets:
 
 def _looked_for(target: Target, usual: frozenset[str], segmentation: SegmentationConfig) -> list[bool]:
     """For each muscle of the study whether somebody looked for it; of one class, for the image's own."""
-    if segmentation.classes == "one":
+    if segmentation.single:
         return [bool(target.annotated or target.present)]
     looked_for = target.annotated or usual
     return [name in looked_for for name in segmentation.names]

@@ -31,28 +31,47 @@ def odds(epsilon: float, delta: float, who: str = "one person") -> str:
 def uncovered(study: StudyConfig) -> tuple[str, ...]:
     """What leaves a hospital in this study without being covered by any epsilon, each in a sentence."""
     cfg = study.privacy
+    muscles = study.segments
     lines = [
         "That a hospital took part, its name, and with it that its participants may have: sent as it is.",
-        "How many participants a hospital has, how many it trains on, and how many images: exact counts. People are "
-        "split class by class, and the number of training participants follows from it, so that with the total it "
-        "tells the number of cases modulo a few.",
+        "How many participants a hospital has, how many it trains on, and how many images: exact counts."
+        + _BY_CLASS * (not muscles),
         "A refusal for want of budget: it tells that people of the hospital were in earlier studies.",
-        "Loss and AUC on validation participants in every round, where the hospital's policy lets them out.",
-        _assessment(cfg),
+        f"Loss and {'Dice' if muscles else 'AUC'} on validation participants in every round, where the hospital's "
+        "policy lets them out.",
+        _measures() if muscles else _assessment(cfg),
         _probe(cfg),
     ]
     if cfg is None or cfg.statistics == "exact":
         said = " The study says so: privacy.statistics = exact." if cfg else ""
-        lines.append(
-            f"Sums over the tables, numbers of cases, score histograms of training participants: without noise.{said}"
-        )
-    lines.append(f"The rule behind the labels ({study.label.rule}), and whatever a label itself tells.")
+        lines.append((_SHAPES if muscles else _TABLES) + said)
+    if not muscles:
+        lines.append(f"The rule behind the labels ({study.label.rule}), and whatever a label itself tells.")
     lines.append(_beginning(study))
     if cfg:
         lines.append(_several(cfg))
     else:
         lines.append("The update of every round itself: parameters without clipping and noise.")
     return tuple(lines)
+
+
+_BY_CLASS = (
+    " People are split class by class, and the number of training participants follows from it, so that with the total "
+    "it tells the number of cases modulo a few."
+)
+_TABLES = "Sums over the tables, numbers of cases, score histograms of training participants: without noise."
+_SHAPES = (
+    "Sums of the shapes of muscles drawn on training participants, counts of validation participants by quality score: "
+    "without noise."
+)
+
+
+def _measures() -> str:
+    return (
+        "The measures on validation and test participants: Dice, distances, thickness and area of each muscle, as sums "
+        "or means over no fewer people than the hospital's smallest count. Validation and test participants are "
+        "protected by no epsilon at all."
+    )
 
 
 def _assessment(cfg: PrivacyConfig | None) -> str:

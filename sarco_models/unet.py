@@ -44,7 +44,7 @@ def build_segmenter(study: StudyConfig, weights: str | None = None) -> Segmentat
         from sarco_models.nnunet import build_nnunet  # seconds of imports, for those who need them
 
         return build_nnunet(cfg, study.image)
-    return build_unet(study.model, study.image.size, cfg.outputs, weights)
+    return build_unet(study.model, study.image.size, cfg.maps, weights)
 
 
 def build_unet(model: ModelConfig, size: int, outputs: int, weights: str | None = None) -> SegmentationNet:

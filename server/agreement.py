@@ -35,7 +35,7 @@ def agree(federation: Federation, central: Central | None) -> tuple[TableScaling
         membership.restore(first["members"], f"{run.folder / 'rounds'}")
         moments = run.agreed
     else:
-        described = _described(federation)
+        described = descriptions(federation)
         moments = run.agreed if run.begun else _sum(described)
         if first:
             _require_same_people(federation, first, described)
@@ -60,8 +60,12 @@ def agree(federation: Federation, central: Central | None) -> tuple[TableScaling
     return scaling, setup
 
 
-def _described(federation: Federation) -> dict[int, Described]:
-    """Sound descriptions, by node; the others are noted as absent."""
+def descriptions(federation: Federation) -> dict[int, Described]:
+    """Sound descriptions, by node; the others are noted as absent.
+
+    Raises:
+        QuorumLost: too few sites are there, or too few describe themselves soundly.
+    """
     _wait(federation)
     federation.live.phase("describe", seconds=federation.study.federation.round_deadline_s)
     described, failures = federation.meet()

@@ -13,6 +13,7 @@ from rich.table import Table
 from sarco_models.errors import SarcoError
 from server import operating_cli
 from server.dashboard.cli import dashboard
+from server.plan_cli import plan, show_plan_of
 
 if TYPE_CHECKING:
     from server.runs import Run
@@ -39,8 +40,11 @@ def show(folder: Annotated[Path, typer.Argument(help="A run directory.")]) -> No
 
     try:
         run = Run.open(folder)
+        if run.study.unplanned:
+            show_plan_of(run)
+            return
         _show_rounds(run)
-        _show_release(run)
+        (_show_muscles if run.study.segments else _show_release)(run)
     except SarcoError as error:
         Console(stderr=True).print("error:", error, highlight=False, markup=False, soft_wrap=True)
         raise typer.Exit(1) from None
@@ -96,10 +100,11 @@ def _show_rounds(run: Run) -> None:
     console.print(f"{run.study.title}: {complete} of {run.study.federation.rounds} rounds complete", highlight=False)
     if run.begun:
         console.print(f"begins with the released model of study {run.begun['study'][:12]}", highlight=False)
-    table = _table(("round", "sites", "central loss", "central AUC", "down", "up", "seconds"))
+    score, words = ("dice", "Dice") if run.study.segments else ("auc", "AUC")
+    table = _table(("round", "sites", "central loss", f"central {words}", "down", "up", "seconds"))
     for record in records:
         central = record["central"]
-        loss, auc = (f"{central[m]:.3f}" if m in central else "" for m in ("loss", "auc"))
+        loss, auc = (f"{central[m]:.3f}" if m in central else "" for m in ("loss", score))
         moved = (size(record[key]) for key in ("bytes_down", "bytes_up"))
         sites, seconds = str(len(record["sites"])), f"{record['seconds']:.1f}"
         table.add_row(str(record["round"]), sites, loss, auc, *moved, seconds)
@@ -140,6 +145,31 @@ def _show_release(run: Run) -> None:
         _say(f"not assessed by {site}: {failures.in_words(reason)}")
 
 
+def _show_muscles(run: Run) -> None:
+    """How well muscles were found on the hospitals' test participants, and from which score one is accepted."""
+    from server import failures, muscle_table
+    from server.measured import read_measured
+    from server.validated import accepted_in_words, shapes_in_words
+
+    about = run.released
+    if about is None:
+        return
+    _say(f"final model: {run.folder / 'model.safetensors'}")
+    for sentence in (*accepted_in_words(about), *shapes_in_words(about)):
+        _say(sentence)
+    if run.assessments is None:
+        _say("the sites have not measured it yet: run the same command again")
+        return
+    measured = read_measured(run.folder)
+    table = muscle_table.lines(measured, run.study)
+    for line in ("", *table, *muscle_table.SENTENCES) if table else ("no site has measured it",):
+        _say(line)
+    if missing := muscle_table.untold(measured, run.study):
+        _say(f"NOT MEASURED, by any hospital: {', '.join(missing)}")
+    for site, reason in run.assessing.get("failures", {}).items():
+        _say(f"not measured by {site}: {failures.in_words(reason)}")
+
+
 def _table(headings: Sequence[str], left: str = "", padding: int = 2) -> Table:
     """A table whose numbers stand under each other; 80 characters hold six columns of intervals with a padding of 1."""
     table = Table(box=None, padding=(0, padding), header_style="bold")
@@ -153,6 +183,7 @@ def _say(sentence: str) -> None:
 
 
 operating_cli.register(app)
+app.command()(plan)
 app.command()(dashboard)
 
 if __name__ == "__main__":

@@ -8,7 +8,11 @@ from rich.table import Table as Grid
 from rich.text import Text
 
 from sarco_models.errors import RunError
+from server import muscle_compare
 from server.arms import place_name
+from server.measured import FILE as MEASURED
+from server.muscle_compare import MuscleComparison, compared_muscles
+from server.muscle_run import finds_muscles
 from server.page import HEAD, MACROS, render
 from server.report import write_csv, write_text
 from server.results import Results, read_results
@@ -39,7 +43,20 @@ NOTE = (
 )
 
 
-def compare_runs(first: Path, second: Path, out: Path | None = None) -> Comparison:
+MUSCLES_HTML = (
+    MACROS
+    + HEAD
+    + """
+{% for line in warnings %}<p class="missing loud"><b>Read this first.</b> {{ line }}</p>{% endfor %}
+<section class="finding">{% for line in words %}<p>{{ line }}</p>{% endfor %}</section>
+<h2>Dice, arm by arm and muscle by muscle</h2>{{ grid(dice) }}<p class="note">{{ note }}</p>
+<h2>What differs between the runs</h2>{{ grid(settings) }}
+</main></body></html>
+"""
+)
+
+
+def compare_runs(first: Path, second: Path, out: Path | None = None) -> Comparison | MuscleComparison:
     """Compare two run folders, arm by arm under the same name.
 
     Args:
@@ -48,14 +65,50 @@ def compare_runs(first: Path, second: Path, out: Path | None = None) -> Comparis
         out: folder for compare.html and compare.csv; None writes nothing.
 
     Raises:
-        RunError: a folder is no run, or both are the same one.
+        RunError: a folder is no run, both are the same one, or one finds muscles and the other does not.
     """
     if first.resolve() == second.resolve():
         raise RunError(f"{first}: this is the same run twice: name two different folders")
-    found = compared(read_results(first), read_results(second), _names(first.resolve(), second.resolve()))
+    runs, names = (_read(first), _read(second)), _names(first.resolve(), second.resolve())
+    muscles = [finds_muscles(run) for run in runs]
+    if muscles[0] != muscles[1]:
+        which, other = (first, second) if muscles[0] else (second, first)
+        raise RunError(f"{which} finds muscles and {other} a diagnosis: no number is in both; name two of one kind")
+    if muscles[0]:
+        of_muscles = compared_muscles((first, second), runs, names)
+        if out is not None:
+            _write_muscles(of_muscles, out)
+        return of_muscles
+    found = compared(*runs, names)
     if out is not None:
         write_comparison(found, out)
     return found
+
+
+def _read(folder: Path) -> Results:
+    if (folder / MEASURED).exists() and not (folder / "results.json").exists():
+        raise RunError(
+            f"{folder}: is the run directory of a federation: it holds what hospitals told and no person's scores, so "
+            "that there is nothing to compare people by; `sarco-lab report` writes its page"
+        )
+    return read_results(folder)
+
+
+def _write_muscles(found: MuscleComparison, out: Path) -> None:
+    out.mkdir(parents=True, exist_ok=True)
+    write_csv(out / "compare.csv", list(muscle_compare.lines(found)))
+    page = render(
+        MUSCLES_HTML,
+        title=f"{found.names[0]} and {found.names[1]}",
+        synthetic=found.synthetic,
+        subtitle=f"{found.first.results.meta.title}  ·  {found.second.results.meta.title}",
+        warnings=found.warnings,
+        words=muscle_compare.words(found),
+        note=muscle_compare.NOTE,
+        dice=muscle_compare.table(found),
+        settings=muscle_compare.settings_table(found),
+    )
+    write_text(out / "compare.html", page)
 
 
 def _names(first: Path, second: Path) -> tuple[str, str]:
@@ -176,8 +229,10 @@ def _of_seed(run: Results, arm: ArmDifference, seed: int) -> float | None:
 # --- terminal ---------------------------------------------------------------------------------------------------------
 
 
-def terminal(found: Comparison) -> RenderableType:
-    """The same for a terminal: warnings, AUCs, and the first of the settings that differ."""
+def terminal(found: Comparison | MuscleComparison) -> RenderableType:
+    """The same for a terminal: warnings, AUCs (of muscles Dice), and the first of the settings that differ."""
+    if isinstance(found, MuscleComparison):
+        return muscle_compare.muscle_terminal(found)
     parts: list[RenderableType] = [Text(f"READ THIS FIRST  {line}", style="bold red") for line in found.warnings]
     marks = [("SYNTHETIC " if run.meta.synthetic else "") + name for run, name in _sides(found)]
     parts.append(Text(f"{marks[0]} (first) and {marks[1]} (second)", style="bold"))

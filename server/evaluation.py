@@ -13,6 +13,7 @@ from torch import nn
 from sarco_models.aims import aim_of, diagnosing
 from sarco_models.calibration import correct_prior
 from sarco_models.cohort import HeldOut, People, everyone, open_cohort
+from sarco_models.config import located
 from sarco_models.errors import RunError
 from sarco_models.fusion import fixed_tensors
 from sarco_models.parameters import Manifest, Parameters, local_tensors, trained_tensors
@@ -35,7 +36,8 @@ class Central:
         cfg = run.coordinator
         if not cfg.central:
             return None
-        cohort = open_cohort(run.folder / cfg.central, run.study, run.folder / cfg.cache)
+        study = located(run.study, run.folder / cfg.segmenter) if cfg.segmenter else run.study
+        cohort = open_cohort(run.folder / cfg.central, study, run.folder / cfg.cache)
         return Central(run, everyone(cohort))
 
     def agree(self, scaling: TableScaling) -> None:

@@ -92,8 +92,8 @@ def _explained(results: Results) -> dict[str, Seeds]:
     return {arm: [table[arm][seed] for seed in sorted(table[arm], key=int)] for arm in order if table[arm]}
 
 
-def _over(found: Iterable[Mapping[str, Any] | None]) -> OverSeeds | None:
-    """One number over seeds; None where no seed has it."""
+def over_seeds(found: Iterable[Mapping[str, Any] | None]) -> OverSeeds | None:
+    """One number (``value``, ``low``, ``high``) over seeds; None where no seed has it."""
     known = [f for f in found if f and f.get("value") is not None]
     if not known:
         return None
@@ -130,7 +130,8 @@ def _shares_table(results: Results, found: Mapping[str, Seeds]) -> Table:
     for arm, seeds in _with_shares(found).items():
         rows.append(TableRow(divider=_people(results, arm, seeds[0])))
         for modality in _modalities(seeds):
-            cells = [summary(_over(s["shares"].get(group, {}).get(modality) for s in seeds), 3) for group in GROUPS]
+            each = (over_seeds(s["shares"].get(group, {}).get(modality) for s in seeds) for group in GROUPS)
+            cells = [summary(shown, 3) for shown in each]
             rows.append(TableRow((Cell(_name(modality, results.images)), *cells)))
     caption = "Share of each kind of data in the model's scores (mean absolute Shapley value, over the sum of all)."
     return Table(
@@ -143,17 +144,17 @@ def _shares_table(results: Results, found: Mapping[str, Seeds]) -> Table:
 def _auc_table(results: Results, found: Mapping[str, Seeds]) -> Table:
     rows = []
     for arm, seeds in _with_shares(found).items():
-        full = _over(s["full_auc"] for s in seeds)
+        full = over_seeds(s["full_auc"] for s in seeds)
         if full is None:
             continue
         rows.append(TableRow(divider=_people(results, arm, seeds[0])))
         rows.append(TableRow((Cell("Everything"), summary(full, 3), *(Cell(ABSENT),) * 4), lead=True))
         for modality in _modalities(seeds):
             without, alone = ([s[key].get(modality) for s in seeds] for key in ("drop_one_auc", "alone_auc"))
-            lost = _over(w and w["difference"] for w in without)
+            lost = over_seeds(w and w["difference"] for w in without)
             p = p_range(w["p_holm"] for w in without if w)
-            numbers = summary(_over(without), 3), summary(lost, 3, signed=True), Cell(p), summary(_over(alone), 3)
-            rows.append(TableRow((Cell(_name(modality, results.images)), Cell(ABSENT), *numbers)))
+            own = summary(over_seeds(without), 3), summary(lost, 3, signed=True), Cell(p), summary(over_seeds(alone), 3)
+            rows.append(TableRow((Cell(_name(modality, results.images)), Cell(ABSENT), *own)))
     head = ("Kind of data", "AUC", "AUC without it", "Lost without it", "P (Holm)", "AUC of it alone")
     caption = (
         "The same model, the same people: AUC when one kind of data, or all others, are those of background people."
@@ -165,7 +166,7 @@ def _features_table(results: Results, found: Mapping[str, Seeds]) -> Table:
     rows = []
     for arm, seeds in _with_shares(found).items():
         names = dict.fromkeys(name for s in seeds for name in s["features"])
-        over = {name: o for name in names if (o := _over(s["features"].get(name) for s in seeds))}
+        over = {name: o for name in names if (o := over_seeds(s["features"].get(name) for s in seeds))}
         largest = sorted(over, key=lambda name: -over[name].mean)[:MOST_FEATURES]
         if largest:
             rows.append(TableRow(divider=arm_name(arm, results.meta.titles)))
@@ -211,7 +212,7 @@ def _layers(found: Mapping[str, Seeds]) -> dict[str, str]:
 
 
 def _check(of_layer: Sequence[Mapping[str, Any]]) -> Cell:
-    over = _over(of_layer)
+    over = over_seeds(of_layer)
     if over is None:
         return Cell("no map" if of_layer else ABSENT)
     passed = sum(c["passed"] for c in of_layer)
@@ -321,7 +322,7 @@ def _panel(axes: Axes, seeds: Seeds, title: str, images: str) -> None:
     modalities, drawn = _modalities(seeds), [g for g, (_, colour) in GROUPS.items() if colour]
     for k, group in enumerate(drawn):
         colour = GROUPS[group][1]
-        over = [_over(s["shares"].get(group, {}).get(m) for s in seeds) for m in modalities]
+        over = [over_seeds(s["shares"].get(group, {}).get(m) for s in seeds) for m in modalities]
         for place, o in zip(np.arange(len(modalities)) + 0.27 * (k - 1), over, strict=True):
             if o is None or o.low is None or o.high is None:
                 continue

@@ -114,18 +114,18 @@ def _frozen_point(axes: Axes, results: Results) -> None:
 # --- learning curves --------------------------------------------------------------------------------------------------
 
 
-def learning_figure(results: Results) -> Figure | None:
-    """AUC and loss by round; one column for each hospital and one for the central test people."""
+def learning_figure(results: Results, score: str = "auc", words: str = "AUC") -> Figure | None:
+    """AUC (or another score) and loss by round; one column for each hospital and one for the central test people."""
     arms = list(dict.fromkeys(row.arm for row in results.rows if row.round is not None))
     arms = to_draw(results, [arm for arm in results.arms if arm in arms] or arms, MOST_LINES)
-    places = [site for site in [*results.sites, CENTRAL] if any(_curves(results, arms, "auc", site))]
+    places = [site for site in [*results.sites, CENTRAL] if any(_curves(results, arms, score, site))]
     if not places:
         return None
     shown = places if len(places) <= MOST_PANELS else [*places[: MOST_PANELS - 1], places[-1]]
     figure = Figure(figsize=(max(WIDTH, 1.0 + 2.2 * len(shown)), 4.6), layout="constrained")
     panels = figure.subplots(2, len(shown), squeeze=False, sharex=True, sharey="row")
     for column, site in enumerate(shown):
-        for row, metric in enumerate(("auc", "loss")):
+        for row, metric in enumerate((score, "loss")):
             for arm, x, y, spread in _curves(results, arms, metric, site):
                 style = style_of(arm, results)
                 line(panels[row, column], x, y, style, results.arm_name(arm))
@@ -133,7 +133,7 @@ def learning_figure(results: Results) -> Figure | None:
         panels[0, column].set_title(place_name(site))
         panels[1, column].set_xlabel("Round")
         panels[1, column].xaxis.get_major_locator().set_params(integer=True)
-    panels[0, 0].set_ylabel("AUC")
+    panels[0, 0].set_ylabel(words)
     panels[1, 0].set_ylabel("Loss")
     entries = {
         label: handle

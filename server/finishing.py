@@ -8,9 +8,12 @@ from sarco_models.wire import Assess, Assessed, Evaluate, Evaluated, Measure, Me
 from server.federation import Federation
 from server.leakage import write_leakage
 from server.measured import measured_fault, write_measured
+from server.members import Member
 from server.probing import probe_fault
 from server.replies import assessment_fault, evaluation_fault
+from server.synthetic import is_synthetic
 from server.threshold import frozen_threshold
+from server.validated import known_of_model, muscles_fault, site_figures
 
 
 def release(federation: Federation, setup: Setup, scaling: TableScaling, parameters: Parameters) -> None:
@@ -19,20 +22,32 @@ def release(federation: Federation, setup: Setup, scaling: TableScaling, paramet
     request = Evaluate(run.study.digest, setup.digest, run.study.federation.rounds, prevalence, parameters)
     replies, failures = _evaluated(federation, request)
     ordered = [replies[site] for site in sorted(replies)]
+    muscles = run.study.segments
     about: dict[str, Any] = {
-        **frozen_threshold(ordered, run.study, prevalence),
+        **(known_of_model(ordered, run.study) if muscles else frozen_threshold(ordered, run.study, prevalence)),
         "prevalence": prevalence,
         "scaling": {"fill": scaling.fill.tolist(), "low": scaling.low.tolist(), "high": scaling.high.tolist()},
-        "sites": {r.site: {"participants": r.participants, **r.metrics} for r in ordered},
+        "sites": {r.site: _figures(r, muscles=muscles) for r in ordered},
+        **({"synthetic": is_synthetic(run)} if muscles else {}),
         "failures": failures,
         **federation.taken(),
     }
     run.release(parameters, about)
 
 
+def _figures(reply: Evaluated, *, muscles: bool) -> dict[str, float]:
+    return site_figures(reply) if muscles else {"participants": reply.participants, **reply.metrics}
+
+
 def _evaluated(federation: Federation, request: Evaluate) -> tuple[dict[str, Evaluated], dict[str, str]]:
     """Evaluations of a quorum, which is waited for and asked again as in a round."""
-    cfg, bins = federation.study.federation, federation.study.evaluation.histogram_bins
+    cfg, study = federation.study.federation, federation.study
+
+    def fault(reply: Evaluated, member: Member) -> str:
+        if study.segments:
+            return muscles_fault(reply, member, study)
+        return evaluation_fault(reply, member, study.evaluation.histogram_bins)
+
     good: dict[str, Evaluated] = {}
     failures: dict[str, str] = {}
     for attempt in range(1, cfg.round_attempts + 1):
@@ -40,9 +55,7 @@ def _evaluated(federation: Federation, request: Evaluate) -> tuple[dict[str, Eva
         needed = cfg.min_sites - len(good)
         federation.gather(cfg.rounds, attempt, needed, set(left))
         federation.live.phase("evaluate", round_=cfg.rounds, attempt=attempt, seconds=cfg.round_deadline_s)
-        found, failures = federation.ask(
-            dict.fromkeys(left, request), Evaluated, lambda reply, member: evaluation_fault(reply, member, bins), needed
-        )
+        found, failures = federation.ask(dict.fromkeys(left, request), Evaluated, fault, needed)
         good |= found
         if len(good) >= cfg.min_sites:
             break

@@ -160,7 +160,7 @@ def _round_in_words(record: Mapping[str, Any]) -> str:
     names = list(record["sites"])
     words = f"round {record['round']}: {counted(len(names))} ({', '.join(names)})"
     central = record.get("central") or {}
-    for key, label in (("loss", "loss"), ("auc", "AUC")):
+    for key, label in (("loss", "loss"), ("auc", "AUC"), ("dice", "Dice")):
         words += f", central {label} {central[key]:.3f}" if key in central else ""
     down, up = (size(record[key]) for key in ("bytes_down", "bytes_up"))
     return f"{words}, {down} down, {up} up, {record['seconds']:.1f} s"

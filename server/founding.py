@@ -5,8 +5,8 @@ from __future__ import annotations
 import socket
 from pathlib import Path
 
-from sarco_models.config import load_study
 from sarco_models.errors import ConfigError, RunError
+from sarco_models.portable_study import portable_text
 from server.certificates import LOOPBACK, Authority, fingerprint, issue, make_authority
 from server.home import HomeConfig
 from server.operating import make_secret
@@ -62,11 +62,11 @@ def found(folder: Path, address: str, study: Path) -> str:
     config = checked_address(address)
     if study.suffix != ".toml":
         raise ConfigError(f"--study {study}: expected a TOML file, as hospitals read it")
-    load_study(study)
+    text_of_study = portable_text(study)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         folder.chmod(0o700)
-        write_text(folder / "study.toml", study.read_text(encoding="utf-8"))
+        write_text(folder / "study.toml", text_of_study)
         authority = make_authority(folder)
         issue_both(authority, config)
         make_secret(folder / "secrets" / "superexec")

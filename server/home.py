@@ -43,6 +43,9 @@ class CoordinatorConfig(Config):
 
     central: str = ""
     cache: str = "cache"
+    segmenter: str = Field(
+        default="", description='Folder of the model that finds muscles, for a study with image.roi = "auto".'
+    )
     device: Literal["auto", "cpu", "cuda"] = "auto"
     expected: tuple[str, ...] = Field(default=(), description="Who a run waits for at its start: none joins later.")
     grace_s: float = Field(default=30.0, ge=0, description="How long it waits for them once it has enough others.")

@@ -11,9 +11,9 @@ comes out is written as one tidy table and two figures.
 import csv
 import io
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -28,8 +28,13 @@ from server.muscle_figures import AgreementPanel, CorrelationPanel, draw_muscle_
 from server.paper.published_muscles import CORRELATIONS, MUSCLES, printed_for
 from server.whole_files import write_text
 
+Side = Literal["found", "drawn"]
+
 TABLE = "muscles.csv"
 SIZES = {"thickness_mm": ("thickness", "mm"), "csa_cm2": ("area", "cm²")}
+AGREED = {**SIZES, "echo_intensity": ("echo intensity", "grey levels")}
+"""What found and drawn masks are held against each other by; echo intensity is in no figure, nor correlated."""
+
 OVERLAPS = ("dice", "iou", "hd95_mm", "assd_mm")
 GIVEN = ("age_years", "male")
 """Columns of a person that correlations are also given for, where they are known."""
@@ -108,7 +113,7 @@ def analyse(
     rng: np.random.Generator,
     pairings: Sequence[Pairing] = PAIRINGS,
 ) -> MuscleAnalysis:
-    """Overlap and agreement of every muscle, and the correlations of found sizes.
+    """Overlap and agreement of every muscle, and the correlations of found sizes, and of drawn ones to compare.
 
     Args:
         seen: of held-out participants only.
@@ -120,11 +125,23 @@ def analyse(
     for muscle in dict.fromkeys(one.muscle for one in seen):
         these = [one for one in seen if one.muscle == muscle]
         _overlaps(book, muscle, these, rng)
-        for size in SIZES:
-            _agreement(book, muscle, size, [one for one in these if one.found and one.drawn])
-    for pairing in pairings:
-        _correlation(book, pairing, [one for one in seen if one.muscle == pairing.muscle and one.found], people, rng)
+        for size in AGREED:
+            _agreement(book, muscle, size, these)
+    sides: tuple[Side, ...] = ("found", "drawn")
+    for side in sides:
+        for pairing in pairings:
+            _correlation(book, pairing, [one for one in seen if one.muscle == pairing.muscle], people, rng, side=side)
     return MuscleAnalysis(tuple(book.rows), tuple(book.agreements), tuple(book.correlations), tuple(book.absent))
+
+
+def without_points(analysis: MuscleAnalysis) -> MuscleAnalysis:
+    """The same, whose figures show nobody: only coefficients and limits."""
+    nobody: Scores = np.empty(0)
+    return replace(
+        analysis,
+        agreements=tuple(replace(panel, a=nobody, b=nobody) for panel in analysis.agreements),
+        correlations=tuple(replace(panel, x=nobody, y=nobody) for panel in analysis.correlations),
+    )
 
 
 def write_analysis(
@@ -191,10 +208,13 @@ def _overlaps(book: _Book, muscle: str, seen: Sequence[Seen], rng: np.random.Gen
 
 
 def _agreement(book: _Book, muscle: str, size: str, seen: Sequence[Seen]) -> None:
-    name, unit = SIZES[size]
-    a, b = (np.array([getattr(getattr(one, side), size) for one in seen]) for side in ("found", "drawn"))
+    name, unit = AGREED[size]
+    known = [one for one in seen if _size(one, "found", size) is not None and _size(one, "drawn", size) is not None]
+    a, b = (np.array([_size(one, side, size) for one in known], dtype=np.float64) for side in ("found", "drawn"))
+    if size == "echo_intensity" and not known:
+        return
     try:
-        found = agreement(a, b, [one.participant_id for one in seen])
+        found = agreement(a, b, [one.participant_id for one in known])
     except UndefinedMetric as error:
         book.absent.append(f"{title_of(muscle)}, {name} found against drawn: {error}")
         return
@@ -206,21 +226,32 @@ def _agreement(book: _Book, muscle: str, size: str, seen: Sequence[Seen]) -> Non
     book.add("agreement", muscle, size, "ICC(2,1)", found.icc, **counts)
     for word, trend in (("proportional bias", limits.proportional), ("spreading", limits.spreading)):
         book.add("agreement", muscle, size, word, trend.slope, p=f"{trend.p:.3g}", **counts)
-    book.agreements.append(AgreementPanel(title_of(muscle), name, unit, found, a, b))
+    if size in SIZES:
+        book.agreements.append(AgreementPanel(title_of(muscle), name, unit, found, a, b))
 
 
-def _correlation(
+def _size(one: Seen, side: Side, size: str) -> float | None:
+    found = getattr(one, side)
+    return None if found is None else getattr(found, size)
+
+
+def _correlation(  # noqa: PLR0913 - a pair, of whom, and from which masks
     book: _Book,
     pairing: Pairing,
     seen: Sequence[Seen],
     people: Mapping[str, Mapping[str, float]],
     rng: np.random.Generator,
+    *,
+    side: Side = "found",
 ) -> None:
-    paired = _paired(pairing, seen, people)
+    seen = [one for one in seen if _size(one, side, pairing.measure) is not None]
+    paired = _paired(pairing, seen, people, side)
     try:
         found = correlate(paired, rng, pairing.expected)
     except UndefinedMetric as error:
-        book.absent.append(f"{title_of(pairing.muscle)}, {SIZES[pairing.measure][0]} and {pairing.outcome}: {error}")
+        if side == "found":
+            sizes = SIZES[pairing.measure][0]
+            book.absent.append(f"{title_of(pairing.muscle)}, {sizes} and {pairing.outcome}: {error}")
         return
     printed = printed_for(pairing.muscle, pairing.outcome)
     theirs = f"{printed.r.value:.4f} (P < {printed.p.value:g})" if printed else ""
@@ -229,7 +260,8 @@ def _correlation(
     def add(statistic: str, of: Estimate | float, p: float | None) -> None:
         more = {"p": f"{p:.3g}" if p is not None else "", "with": pairing.outcome, "images": len(seen)}
         more |= {"participants": found.pearson.n, "paper": theirs, "remark": remark}
-        book.add("correlation", pairing.muscle, pairing.measure, statistic, of, **more)
+        about = "correlation" if side == "found" else "correlation, drawn"
+        book.add(about, pairing.muscle, pairing.measure, statistic, of, **more)
 
     add("Pearson", found.pearson.r, found.pearson.p)
     add("Spearman", found.spearman.r, found.spearman.p)
@@ -237,15 +269,19 @@ def _correlation(
         add(_given(found.partial), found.partial.r, found.partial.p)
     add("Pearson, participant bootstrap", found.resampled, None)
     add("Pearson, permutation P", found.pearson.r.value, found.permutation_p)
+    if side == "drawn":
+        return
     known = paired.complete
     name, unit = SIZES[pairing.measure]
     words = (title_of(pairing.muscle), f"{name.capitalize()}, {unit}", pairing.title)
     book.correlations.append(CorrelationPanel(*words, found, printed, known.x, known.y))
 
 
-def _paired(pairing: Pairing, seen: Sequence[Seen], people: Mapping[str, Mapping[str, float]]) -> Paired:
+def _paired(
+    pairing: Pairing, seen: Sequence[Seen], people: Mapping[str, Mapping[str, float]], side: Side = "found"
+) -> Paired:
     """Everybody's mean size over images, and the person's columns."""
-    sizes = np.array([getattr(one.found, pairing.measure) for one in seen], dtype=np.float64)
+    sizes = np.array([_size(one, side, pairing.measure) for one in seen], dtype=np.float64)
     ids, mean = aggregate_by_participant(sizes, [one.participant_id for one in seen])
 
     def column(name: str) -> Scores:

@@ -24,6 +24,8 @@ from server.paper.roc_panels import CROSS, OURS, THEIRS
 
 COLUMNS = 2
 PANEL_INCHES = 3.2
+_WORDS_HIGH = 0.13
+"""Of a panel's height, two lines of words."""
 CALIBRATED = "the synthetic people were made with the paper's correlations: calibration, not evidence"
 _NO_POINTS: Scores = np.empty(0)
 
@@ -229,17 +231,23 @@ def _bland_altman(axes: Axes, panel: AgreementPanel) -> None:
         axes.plot(
             (panel.a + panel.b) / 2, panel.a - panel.b, "o", color=LEAD, markersize=3, alpha=0.5, markeredgewidth=0
         )
-    for estimate, colour, style in ((limits.upper, MUTED, "--"), (limits.bias, LEAD, "-"), (limits.lower, MUTED, "--")):
+    seen = float(np.abs(panel.a - panel.b).max(initial=0.0))
+    reach = 1.2 * max(abs(limits.lower.low), abs(limits.upper.high), seen, 1e-9)
+    drawn = ((limits.upper, MUTED, "--"), (limits.bias, LEAD, "-"), (limits.lower, MUTED, "--"))
+    for (estimate, colour, style), place in zip(drawn, _apart([e.value for e, _, _ in drawn], reach), strict=True):
         axes.axhspan(estimate.low, estimate.high, color=colour, alpha=0.12, linewidth=0)
         axes.axhline(estimate.value, color=colour, linewidth=1.2, linestyle=style)
         text = f"{signed(estimate.value, digits)}\n({signed(estimate.low, digits)} to {signed(estimate.high, digits)})"
-        axes.text(
-            1.02, estimate.value, text, transform=axes.get_yaxis_transform(), va="center", fontsize=7, color=colour
-        )
+        axes.text(1.02, place, text, transform=axes.get_yaxis_transform(), va="center", fontsize=7, color=colour)
     axes.set_title(f"{panel.muscle}: {panel.measure}\nICC {with_limits(panel.found.icc, 3)}", fontsize=8.5)
     axes.set(xlabel=f"Mean of both, {panel.unit}", ylabel=f"Difference, {panel.unit}")
     if not panel.a.size:
         axes.set(xticks=[], xlabel="")
-    seen = float(np.abs(panel.a - panel.b).max(initial=0.0))
-    reach = 1.2 * max(abs(limits.lower.low), abs(limits.upper.high), seen, 1e-9)
     axes.set_ylim(-reach, reach)
+
+
+def _apart(values: Sequence[float], reach: float) -> tuple[float, float, float]:
+    """Where the words beside three lines stand, the upper first, so that none lies upon another."""
+    upper, middle, lower = values
+    least = _WORDS_HIGH * 2 * reach
+    return max(upper, middle + least), middle, min(lower, middle - least)

@@ -45,7 +45,7 @@ def init(
     """Make a coordinator's home: authority, certificates, secrets, coordinator.toml."""
     from server.founding import found
 
-    with _errors():
+    with errors():
         fingerprint = found(home, address, study)
     _say(f"{home} is made. Fingerprint of its authority, to read out to every hospital over the telephone:")
     _say(f"    {fingerprint}")
@@ -62,8 +62,8 @@ def enrol(
     from server.enrolment import enrol as let_in
     from server.enrolment import key_fingerprint
 
-    with _errors():
-        at = _open(home)
+    with errors():
+        at = opened(home)
         done = let_in(at, files, name)
         together = at.study.federation.secure_aggregation
     for site in done.sites:
@@ -83,8 +83,8 @@ def revoke(name: Annotated[str, typer.Argument(help="Name of an enrolled hospita
     """Shut a hospital out, at once; a run at work goes on without it."""
     from server.enrolment import revoke as shut_out
 
-    with _errors():
-        known = shut_out(_open(home), name)
+    with errors():
+        known = shut_out(opened(home), name)
     _say(f"{name} is revoked: its key is refused from now on, and stays so. To come back it needs new keys.")
     if not known:
         _say("The SuperLink does not answer; if it is up, it knows within half a minute, else at the next up.")
@@ -95,15 +95,14 @@ def kits(
     study: Annotated[Path | None, typer.Option(help="Another study for the kits from now on (TOML).")] = None,
 ) -> None:
     """Write all hospitals' kits anew: after another address, another study, another authority."""
-    from sarco_models.config import load_study
+    from sarco_models.portable_study import portable_text
     from server.enrolment import write_kits
     from server.whole_files import write_text
 
-    with _errors():
-        at = _open(home)
+    with errors():
+        at = opened(home)
         if study is not None:
-            load_study(study)
-            write_text(at.folder / "study.toml", study.read_text(encoding="utf-8"))
+            write_text(at.folder / "study.toml", portable_text(study))
         written = write_kits(at)
     for path in written:
         _say(f"kit to send: {path}")
@@ -117,8 +116,8 @@ def up(
     """Open for the hospitals: SuperLink, SuperExec and gate, kept running; in the background by default."""
     from server.operating import run_up, start_up
 
-    with _errors():
-        at = _open(home)
+    with errors():
+        at = opened(home)
         gate = at.config.gate
         if not foreground:
             start_up(at)
@@ -134,8 +133,8 @@ def down(home: Annotated[Path, HOME] = Path()) -> None:
     """End everything that up keeps running; a run at work goes on at the next up."""
     from server.operating import take_down
 
-    with _errors():
-        was_up = take_down(_open(home))
+    with errors():
+        was_up = take_down(opened(home))
     _say("down" if was_up else "it was not up")
 
 
@@ -150,26 +149,28 @@ def run(
     from server import submissions
     from server.enrolment import enrolled
     from server.following import counted
+    from server.planning import require_planned
 
-    with _errors():
-        at, asked = _open(home), load_study(study)
-        _require_up(at)
+    with errors():
+        at, asked = opened(home), load_study(study)
+        require_planned(asked, study)
+        require_up(at)
         folder = submissions.prepare(at, asked, name)
         cfg = asked.federation
         _say(f"run {folder.name}: study {asked.digest[:12]}, {cfg.rounds} rounds, at least {counted(cfg.min_sites)}")
         _say(f"hospitals have {at.config.runs.wait_for_sites_s:g} s to come (wait_for_sites_s in coordinator.toml)")
         if (there := len(enrolled(at))) < cfg.min_sites:
             _say(f"only {counted(there)} enrolled: enrol the others while it waits")
-        _begin(at, folder, detach=detach)
+        begin(at, folder, detach=detach)
 
 
 def resume(name: RunName = "", detach: Detach = False, home: AtHome = Path()) -> None:
     """Go on with a run that failed, was stopped or died too often, after its last complete round; or follow it."""
     from server import submissions
 
-    with _errors():
-        at = _open(home)
-        _require_up(at)
+    with errors():
+        at = opened(home)
+        require_up(at)
         folder = submissions.find(at, name)
         mark, rounds = submissions.read(folder), submissions.complete_rounds(folder)
         if mark is not None and mark.wanted:
@@ -178,7 +179,7 @@ def resume(name: RunName = "", detach: Detach = False, home: AtHome = Path()) ->
                 _follow(at, folder)
             return
         _say(f"run {folder.name} goes on after round {rounds}")
-        _begin(at, folder, detach=detach)
+        begin(at, folder, detach=detach)
 
 
 def stop(name: RunName = "", home: AtHome = Path()) -> None:
@@ -186,8 +187,8 @@ def stop(name: RunName = "", home: AtHome = Path()) -> None:
     from server import submissions
     from server.control import Control
 
-    with _errors():
-        at = _open(home)
+    with errors():
+        at = opened(home)
         folder = submissions.find(at, name)
         with Control(at) as control:
             was_at_work = submissions.stop(control, folder)
@@ -202,8 +203,8 @@ def status(
     """Who is online, what runs, the round and the time left, whom the gate refused and why."""
     from server.overview import look
 
-    with _errors():
-        found = look(_open(home))
+    with errors():
+        found = look(opened(home))
     if as_json:
         typer.echo(json.dumps(found.to_dict(), indent=1))
         return
@@ -218,8 +219,8 @@ def logs(
     """What the processes or a run have said last."""
     from server import submissions
 
-    with _errors():
-        at = _open(home)
+    with errors():
+        at = opened(home)
         known = sorted(path.stem for path in at.logs.glob("*.log"))
         if what in known:
             text = (at.logs / f"{what}.log").read_text(encoding="utf-8", errors="replace")
@@ -240,7 +241,8 @@ def _run_log(at: Home, folder: Path) -> str:
         return submissions.run_log(control, folder) or "the run has said nothing yet"
 
 
-def _begin(at: Home, folder: Path, *, detach: bool) -> None:
+def begin(at: Home, folder: Path, *, detach: bool = False) -> None:
+    """Hand a run to Flower, and follow it; the exit status is 1 where it fails."""
     from server import submissions
     from server.control import Control
 
@@ -301,13 +303,15 @@ def _show_hospitals(found: Overview) -> None:
     console.print(table)
 
 
-def _open(folder: Path) -> Home:
+def opened(folder: Path) -> Home:
+    """The coordinator's home."""
     from server.home import Home
 
     return Home.open(folder)
 
 
-def _require_up(at: Home) -> None:
+def require_up(at: Home) -> None:
+    """Raise ConfigError where nothing listens for hospitals."""
     from sarco_models.processes import supervisor_of
 
     if not supervisor_of(at.state_file):
@@ -315,7 +319,8 @@ def _require_up(at: Home) -> None:
 
 
 @contextlib.contextmanager
-def _errors() -> Iterator[None]:
+def errors() -> Iterator[None]:
+    """Errors that a user can mend are told without a traceback; the exit status is 1."""
     try:
         yield
     except SarcoError as error:

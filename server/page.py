@@ -149,12 +149,13 @@ HTML = (
 {% for line in answers_words %}<p>{{ line }}</p>{% endfor %}
 {% if figures.answers %}{{ picture(figures.answers, captions.answers) }}{% endif %}{{ grid(answers) }}{% endif %}
 {% if subgroups.rows %}<h2 id="subgroups">Kinds of people</h2>{{ grid(subgroups) }}{% endif %}
-{% if explanation %}<h2 id="explanation">{{ explanation.title }}</h2>
-{% for line in explanation.paragraphs %}<p>{{ line }}</p>{% endfor %}
-{% for image in explanation.figures %}<figure><div class="scroll"><img src="{{ image.source }}" alt="{{ image.alt }}">
+{% for anchor, part in {"explanation": explanation, "masks": masks}.items() if part %}
+<h2 id="{{ anchor }}">{{ part.title }}</h2>
+{% for line in part.paragraphs %}<p>{{ line }}</p>{% endfor %}
+{% for image in part.figures %}<figure><div class="scroll"><img src="{{ image.source }}" alt="{{ image.alt }}">
 </div></figure>{% endfor %}
-{% for table in explanation.tables %}{{ grid(table) if loop.first else folded(table.caption, table) }}{% endfor %}
-{% endif %}
+{% for table in part.tables %}{{ grid(table) if loop.first else folded(table.caption, table) }}{% endfor %}
+{% endfor %}
 {% if figures.learning or not cross %}<h2 id="learning">Learning curves</h2>
 {{ picture(figures.learning, captions.learning) }}
 {% endif %}

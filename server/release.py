@@ -11,7 +11,6 @@ import json
 import os
 import shutil
 import textwrap
-import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from html import escape
@@ -19,13 +18,16 @@ from pathlib import Path
 from typing import Any
 
 from sarco_models.errors import ChainBroken, ConfigError, RunError
-from sarco_models.released import ABOUT, FROZEN, MANIFEST, MODEL, STUDY, sha256_of
+from sarco_models.release_files import ABOUT, FROZEN, MANIFEST, MODEL, STUDY, sha256_of
 from server.leakage import LEAKAGE, Leakage, read_leakage
+from server.measured import FILE as MEASURED
+from server.muscle_card import card
 from server.page import CSS
 from server.privacy_statement import PrivacyStatement, of_run
 from server.release_gate import WAY_OUT
 from server.release_gate import Gate as Gate
 from server.runs import Run
+from server.synthetic import is_synthetic as is_synthetic
 from server.versions import versions
 from server.whole_files import write_json, write_text
 
@@ -99,7 +101,7 @@ def release(run: Run, out: Path, attack: Path | None = None) -> Release:
     partial = out.with_name(f".{out.name}.{os.getpid()}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     try:
-        _fill(partial, run, statement, gate, attack)
+        _fill(partial, run, statement, gate, out=out, attack=attack)
         if out.exists():
             out.rmdir()
         partial.rename(out)
@@ -159,35 +161,18 @@ def _attack_faults(run: Run, attack: Path | None) -> Iterator[str]:
             )
 
 
-def is_synthetic(run: Run) -> bool | None:
-    """Whether the run's people are computer-made, as far as folders within the coordinator's reach say so.
-
-    Those are, in a simulation, the hospitals beside the run; else the central cohort. Synthetic people among them make
-    it True; None where there is no folder to ask: real hospitals keep theirs.
-    """
-    folders = [
-        site.parent / tomllib.loads(site.read_text(encoding="utf-8"))["data"]
-        for site in sorted((run.folder / "sites").glob("*/site.toml"))
-    ]
-    if not folders and run.coordinator.central:
-        folders = [run.folder / run.coordinator.central]
-    said = [_says_synthetic(folder / "manifest.json") for folder in folders if folder.is_dir()]
-    return any(said) if said else None
-
-
-def _says_synthetic(manifest: Path) -> bool:
-    return manifest.is_file() and bool(json.loads(manifest.read_text(encoding="utf-8")).get("synthetic"))
-
-
-def _fill(folder: Path, run: Run, statement: PrivacyStatement, gate: Gate, attack: Path | None) -> None:
+def _fill(  # noqa: PLR0913 - the parts of a release
+    folder: Path, run: Run, statement: PrivacyStatement, gate: Gate, *, out: Path, attack: Path | None
+) -> None:
     folder.mkdir(parents=True)
-    for name in COPIED:
+    measured = (MEASURED,) if (run.folder / MEASURED).is_file() else ()
+    for name in (*COPIED, *measured):
         shutil.copyfile(run.folder / name, folder / name)
     if attack:
         shutil.copyfile(attack, folder / ATTACK)
     write_text(folder / "privacy.md", statement.to_markdown())
     write_text(folder / "privacy.html", _page(statement))
-    write_text(folder / "README.txt", _readme(run, statement, gate))
+    write_text(folder / "README.txt", _readme(run, statement, gate, out))
     files = {p.name: {"sha256": sha256_of(p), "bytes": p.stat().st_size} for p in sorted(folder.iterdir())}
     about: dict[str, Any] = {
         "format": 1,
@@ -222,8 +207,10 @@ def _page(statement: PrivacyStatement) -> str:
     )
 
 
-def _readme(run: Run, statement: PrivacyStatement, gate: Gate) -> str:
+def _readme(run: Run, statement: PrivacyStatement, gate: Gate, out: Path) -> str:
     about = run.released or {}
+    if run.study.segments:
+        return card(run, statement, SYNTHETIC * bool(statement.synthetic), list(gate.words()), out.name)
     return README.format(
         title=statement.title,
         line="=" * len(statement.title),

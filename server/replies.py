@@ -11,8 +11,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from sarco_models.config import StudyConfig
+from sarco_models.fingerprint_facts import summed_columns
 from sarco_models.parameters import Manifest
-from sarco_models.schema import design_columns
 from sarco_models.summaries import Moments
 from sarco_models.wire import Assess, Assessed, Described, Evaluated, Train, Trained
 from server.members import Member
@@ -26,7 +26,7 @@ _BLOCK = 1 << 18
 
 def description_fault(described: Described, study: StudyConfig, names: Sequence[str]) -> str:
     """Why a site cannot take part; ``names`` are those of all sites, this one's among them."""
-    columns = len(design_columns(study.features))
+    columns = len(summed_columns(study))
     if not study.label.allow_mixed_rules and described.label_rule != study.label.rule:
         return f"label rule {described.label_rule}; the study asks for {study.label.rule}"
     if names.count(described.site) > 1:
@@ -131,7 +131,7 @@ def metrics_fault(metrics: Mapping[str, float], before: frozenset[str] | None = 
             f"metric {missing[0]} is missing, which it sent before: does site.toml still allow it? Allow it again, or "
             "start another run"
         )
-    return _not_finite(metrics)
+    return not_finite(metrics)
 
 
 def _difference(got: Manifest, expected: Manifest) -> str:
@@ -157,7 +157,7 @@ def evaluation_fault(reply: Evaluated, site: Member, bins: int) -> str:
     described = [site.training_positive, site.training - site.training_positive]
     if shown and [int(shown.positives.sum()), int(shown.negatives.sum())] != described:
         return "its histogram counts other people than it described"
-    return _not_finite(reply.metrics)
+    return not_finite(reply.metrics)
 
 
 def assessment_fault(reply: Assessed, site: Member, request: Assess, bins: int) -> str:
@@ -175,6 +175,7 @@ def assessment_fault(reply: Assessed, site: Member, request: Assess, bins: int) 
     return "its histogram is not the study's" if found.histogram and found.histogram.num_bins != bins else ""
 
 
-def _not_finite(metrics: Mapping[str, float]) -> str:
+def not_finite(metrics: Mapping[str, float]) -> str:
+    """Which of these is no number."""
     bad = [name for name, value in metrics.items() if not math.isfinite(value)]
     return f"metric {bad[0]} is not finite" if bad else ""

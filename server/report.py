@@ -3,16 +3,18 @@
 What the run does not hold is said to be absent; nothing is guessed. No participant is named.
 """
 
-import base64
 import csv
 from pathlib import Path
 from typing import Any
 
-from server import comparison_tables, methods, people_tables, privacy_tables, run_tables, statements
+from server import comparison_tables, methods, other_masks, people_tables, privacy_tables, run_tables, statements
 from server.answers import answers_table, answers_words
 from server.arms import NESTED, ArmName, place_name
-from server.explanations import section
+from server.explanations import Section, section
 from server.figures import MOST_LINES, draw_all
+from server.inlined import inline as inline
+from server.muscle_report import muscle_page, write_run_report
+from server.muscle_run import finds_muscles
 from server.page import HTML, render
 from server.results import Results, Row, read_results
 from server.statements import best_alone, limits
@@ -30,6 +32,7 @@ CONTENTS = {
     "answers": "From what the hospitals may send",
     "subgroups": "Kinds of people",
     "explanation": "What the model goes by",
+    "masks": other_masks.TITLE,
     "learning": "Learning",
     "data": "Who learned from whom",
     "privacy": "Privacy",
@@ -43,19 +46,27 @@ CONTENTS = {
 def write_report(directory: Path) -> Path:
     """Draw figures/, write results.csv, comparison.csv and report.html beside results.json; returns the page.
 
+    Of a run that finds muscles the page is another one; of the run directory of a federation it is drawn from what its
+    hospitals have told.
+
     Raises:
         RunError: the directory holds no results.json, or one that is not a run's.
     """
+    if not (directory / "results.json").exists() and (directory / "measured.json").exists():
+        return write_run_report(directory)
     results = read_results(directory)
+    write_csv(directory / "results.csv", [list(Row.model_fields), *(_fields(row) for row in results.rows)])
+    if finds_muscles(results):
+        return write_text(directory / "report.html", muscle_page(results, directory, _subtitle(results)))
     drawn = draw_all(results, directory / "figures")
     # Pixels of real people never leave their hospital, not even into a picture of a report.
     contact = sorted(directory.glob("contact_*.png")) if results.meta.synthetic else []
-    write_csv(directory / "results.csv", [list(Row.model_fields), *(_fields(row) for row in results.rows)])
     write_csv(directory / "comparison.csv", comparison_tables.comparison(results).lines())
     page = _render(
         results,
         figures={name: inline(drawn[name]) if name in drawn else "" for name in CAPTIONS},
-        explanation=_explanation(results, directory),
+        explanation=_shown(section(results, directory)),
+        masks=_shown(other_masks.section(results)),
         contact=[{"site": place_name(p.stem.removeprefix("contact_")), "image": inline(p)} for p in contact],
     )
     return write_text(directory / "report.html", page)
@@ -65,6 +76,7 @@ def _render(results: Results, **parts: Any) -> str:
     found = _tables(results)
     words = answers_words(results)
     shown = {"answers": words, "subgroups": found["subgroups"].rows, "explanation": parts["explanation"]}
+    shown["masks"] = parts["masks"]
     shown["learning"] = parts["figures"]["learning"] or not results.cross_validated
     return render(
         HTML,
@@ -131,8 +143,7 @@ def captions(results: Results) -> dict[str, tuple[str, str]]:
     return {name: (title, text.format(**fills)) for name, (title, text) in CAPTIONS.items()}
 
 
-def _explanation(results: Results, directory: Path) -> dict[str, Any] | None:
-    found = section(results, directory)
+def _shown(found: Section | None) -> dict[str, Any] | None:
     if found is None:
         return None
     figures = [{"source": inline(image), "alt": name.replace("_", " ")} for name, image in found.figures.items()]
@@ -140,12 +151,6 @@ def _explanation(results: Results, directory: Path) -> dict[str, Any] | None:
 
 
 # --- files ------------------------------------------------------------------------------------------------------------
-
-
-def inline(image: Path | bytes) -> str:
-    """A PNG as an address that holds it."""
-    content = image if isinstance(image, bytes) else image.read_bytes()
-    return "data:image/png;base64," + base64.b64encode(content).decode("ascii")
 
 
 def _fields(row: Row) -> list[Any]:

@@ -23,6 +23,7 @@ from server.finishing import assess, probe, release
 from server.leakage import read_leakage
 from server.live import Live, alone, read_live
 from server.members import Member
+from server.planning import agree_plan, is_planned
 from server.replies import METRICS, length_of_update, too_long, training_fault
 from server.runs import Run, cannot_write
 from server.secure_sum import secure_round
@@ -34,7 +35,7 @@ log = logging.getLogger(__name__)
 def run_study(grid: Grid, run: Run) -> None:
     """Run a study from its last complete round to the released model, its assessment and its probing by the sites.
 
-    A run that has all three is left as it is.
+    A run that has all three is left as it is. Of a study whose network has no plan yet, the plan is all there is to do.
 
     Raises:
         QuorumLost: too few sites answered; the same command goes on from the last complete round.
@@ -42,7 +43,7 @@ def run_study(grid: Grid, run: Run) -> None:
             other people, than when the run began.
     """
     with alone(run.folder):
-        if run.released and run.assessments is not None and read_leakage(run.folder):
+        if is_planned(run.folder) or (run.released and run.assessments is not None and read_leakage(run.folder)):
             _told_done(run)
             return
         federation = Federation(grid, run)
@@ -68,6 +69,9 @@ def _told_done(run: Run) -> None:
 
 def _run(federation: Federation) -> None:
     run = federation.run
+    if run.study.unplanned:
+        agree_plan(federation)
+        return
     central = None if run.released else Central.open(run)
     scaling, setup = agree(federation, central)
     if not run.released:

@@ -127,7 +127,7 @@ class Comparison:
 def compared(one: Results, other: Results, names: tuple[str, str]) -> Comparison:
     """Compare two runs, arm by arm under the same name."""
     shared = tuple(arm for arm in one.arms if arm in other.arms)
-    seeds = _pairs_of_seeds(one, other)
+    seeds = pairs_of_seeds(one, other)
     home = one.home if one.home == other.home else ""
     aucs = [found for arm in shared if home and (found := _arm(one, other, (arm, home), seeds))]
     sites = [site for site in one.sites if site in other.sites and site != home]
@@ -135,8 +135,8 @@ def compared(one: Results, other: Results, names: tuple[str, str]) -> Comparison
         one,
         other,
         names,
-        warnings=tuple(_warnings(one, other, names, home)),
-        settings=_settings(one, other),
+        warnings=tuple(warnings_about(one, other, names, home)),
+        settings=settings(one, other),
         shared=shared,
         only_first=tuple(arm for arm in one.arms if arm not in shared),
         only_second=tuple(in_order((a for a in other.arms if a not in shared), other.meta.titles, other.sites)),
@@ -150,7 +150,8 @@ def compared(one: Results, other: Results, names: tuple[str, str]) -> Comparison
 # --- what differs -----------------------------------------------------------------------------------------------------
 
 
-def _warnings(one: Results, other: Results, names: tuple[str, str], home: str) -> Iterator[str]:
+def warnings_about(one: Results, other: Results, names: tuple[str, str], home: str) -> Iterator[str]:
+    """What must be read before any number of two runs; ``home`` is where both compare their arms, or empty."""
     kinds = {True: "SYNTHETIC", False: "REAL", None: "UNKNOWN (synthetic or real, the run does not say)"}
     said = one.meta.synthetic, other.meta.synthetic
     if said[0] != said[1]:
@@ -165,7 +166,7 @@ def _warnings(one: Results, other: Results, names: tuple[str, str], home: str) -
         yield f"{names[0]} compares its arms on {one.home}, {names[1]} on {other.home}: only hospitals can be compared."
 
 
-def _settings(one: Results, other: Results) -> dict[str, tuple[str, str]]:
+def settings(one: Results, other: Results) -> dict[str, tuple[str, str]]:
     """Settings of the study file, then facts of the run."""
     found: dict[str, tuple[str, str]] = {}
     sides = [_facts(run) | flat(run.meta.study) for run in (one, other)]
@@ -190,8 +191,8 @@ def _facts(run: Results) -> dict[str, str]:
     }
 
 
-def _pairs_of_seeds(one: Results, other: Results) -> tuple[tuple[int, int], ...]:
-    """Each seed with itself; where the runs share none, in their order."""
+def pairs_of_seeds(one: Results, other: Results) -> tuple[tuple[int, int], ...]:
+    """Which seeds are held against which: each seed with itself; where the runs share none, in their order."""
     shared = [seed for seed in one.seeds if seed in other.seeds]
     return tuple((seed, seed) for seed in shared) or tuple(zip(one.seeds, other.seeds, strict=False))
 
@@ -221,7 +222,7 @@ def _difference(one: Results, other: Results, place: tuple[str, str], seeds: tup
     if held[0] is None or held[1] is None:
         return _stored(one, other, place, seeds)
     try:
-        if _may_be_paired(one, other, seeds):
+        if may_be_paired(one, other, seeds):
             return _paired(held[0].people, held[1].people)
     except UndefinedMetric:  # other people, or a difference without variance
         pass
@@ -231,7 +232,7 @@ def _difference(one: Results, other: Results, place: tuple[str, str], seeds: tup
         return None
 
 
-def _may_be_paired(one: Results, other: Results, seeds: tuple[int, int]) -> bool:
+def may_be_paired(one: Results, other: Results, seeds: tuple[int, int]) -> bool:
     """Synthetic people of another preset, scale or seed may bear the same identifiers, and are others all the same."""
     made_alike = (one.meta.preset, one.meta.scale) == (other.meta.preset, other.meta.scale) and seeds[0] == seeds[1]
     return made_alike if one.meta.synthetic or other.meta.synthetic else True

@@ -12,6 +12,7 @@ from server.tables import ABSENT, Table, TableRow, count, number, size, texts
 def arms(results: Results) -> Table:
     """What each way of training was given."""
     rows = []
+    muscles = bool(results.meta.study.get("segmentation"))  # nobody is positive there
     pictures = bool(results.images) or any(f.images for arm in _described(results) for f in results.arm_facts(arm))
     counted = ("participants", "images", "rounds") if pictures else ("participants", "rounds")
     for arm in _described(results):
@@ -20,11 +21,12 @@ def arms(results: Results) -> Table:
         counts = [count(_mean(facts, key)) for key in counted]
         seconds, threshold, prevalence = (_mean(facts, key) for key in ("seconds", "threshold", "training_prevalence"))
         prevalence_text = ABSENT if prevalence is None else f"{100 * prevalence:.0f} %"
-        measured = count(seconds), number(threshold, 2), prevalence_text
+        labelled = () if muscles else (number(threshold, 2), prevalence_text)
+        measured = count(seconds), *labelled
         name = results.arm_name(arm) + (" (scored there only)" if results.personal(arm) else "")
         rows.append(TableRow(texts(name, trained_on, *counts, *measured), lead=arm == results.lead))
     head = ("Way of training", "Trained on", "Training participants", *(("Images",) if pictures else ()))
-    more = ("Rounds", "Seconds", "Frozen threshold", "Training prevalence")
+    more = ("Rounds", "Seconds", *(() if muscles else ("Frozen threshold", "Training prevalence")))
     caption = "What each way of training was given (means over seeds)."
     return Table(caption, head + more, tuple(rows), text=(1,))
 

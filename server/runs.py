@@ -83,13 +83,14 @@ class Run:
         if (folder / "run.json").exists():
             return _same_run(Run.open(folder), study, about)
         (folder / "rounds").mkdir(parents=True, exist_ok=True)
-        model = begun.released_model() if begun else start_model(study)
         write_text(folder / "study.json", study.model_dump_json(indent=2))
         cfg = coordinator or CoordinatorConfig()
         lines = [f"{key} = {json.dumps(value)}" for key, value in cfg.model_dump().items()]
         write_text(folder / "coordinator.toml", "\n".join(lines) + "\n")
-        Parameters.pack(trained_tensors(model.net)).save(folder / "start.safetensors")
-        Parameters.pack(fixed_tensors(model)).save(folder / "frozen.safetensors")
+        if not study.unplanned:  # nobody knows its network yet
+            model = begun.released_model() if begun else start_model(study)
+            Parameters.pack(trained_tensors(model.net)).save(folder / "start.safetensors")
+            Parameters.pack(fixed_tensors(model)).save(folder / "frozen.safetensors")
         run = Run(folder, study)
         if begun:
             run.agree(begun.agreed)

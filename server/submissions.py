@@ -99,12 +99,19 @@ def prepare(home: Home, study: StudyConfig, name: str = "") -> Path:
     folder = home.runs_folder / (name or _free_name(home, study.name))
     runs = home.config.runs
     central = str((home.folder / runs.central).resolve()) if runs.central else ""
+    model = (home.folder / runs.segmenter) if runs.segmenter else study.image.auto and study.image.auto.place
     places = {"central": central, "cache": str((home.folder / runs.cache).resolve())}
+    places["segmenter"] = str(model.resolve()) if model else ""
     expected = runs.expected or tuple(site.name for site in home.sites() if not site.revoked)
     own = runs.model_copy(update={**places, "expected": expected})
     facts = {"folder": str(folder), "study": study.model_dump_json(), "coordinator": own.model_dump_json()}
     apart("server.new_run:create", facts)  # whoever follows a run for days does not hold torch
     return folder
+
+
+def run_of(home: Home, study: StudyConfig) -> str:
+    """Name of the run of this study that was submitted last; empty where there is none."""
+    return next((folder.name for folder in run_folders(home) if _digest_of(folder) == study.digest), "")
 
 
 def _digest_of(folder: Path) -> str:

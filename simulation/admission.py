@@ -13,6 +13,14 @@ from simulation.arms import CENTRAL
 RESERVED = (CENTRAL, "pooled", "all", "truth")
 """Names that results give to others than a hospital."""
 
+OF_DIAGNOSES = {
+    "controls": "they guess a diagnosis",
+    "explain": "contributions are of modalities and features to a diagnosis",
+    "explain_images": "heat maps are of a diagnosis; its outlines are what the network has seen",
+    "cross_validation": "its folds are put together by the probabilities of a diagnosis; give several seeds instead",
+}
+"""Settings of an experiment that say nothing of a study with [segmentation], and why."""
+
 _TWICE = {
     True: "so that models would be tested on whom they were trained: name a folder of people whom no site holds",
     False: "so that its people would count twice: remove one",
@@ -29,6 +37,8 @@ def check_experiment(  # noqa: PLR0913 - what an experiment consists of
     seeds: Sequence[int],
     together: bool = True,
     scored_only: bool = False,
+    kind: str = "",
+    diagnosing: Sequence[str] = (),
 ) -> None:
     """Refuse an experiment that cannot be run as it is written.
 
@@ -41,20 +51,36 @@ def check_experiment(  # noqa: PLR0913 - what an experiment consists of
         seeds: of the experiment.
         together: whether any arm joins hospitals.
         scored_only: whether anybody belongs to a cohort that no arm trains on.
+        kind: of the synthetic hospitals; empty where there are none.
+        diagnosing: settings of :data:`OF_DIAGNOSES` that the experiment makes.
 
     Raises:
         ConfigError: names the file, the field, the value and the way out, for every fault at once.
     """
     faults = [
+        *_aim_faults(studies, kind, diagnosing),
         *_seed_faults(seeds),
         *_name_faults(sites),
         *_folder_faults(folders, images=any(study.uses_images for study in studies)),
         *(_quorum_faults(sites, studies) if together else ()),
-        *_control_faults(controls, studies),
+        *(() if "controls" in diagnosing and studies[0].segments else _control_faults(controls, studies)),
         *(_intensity_faults(studies) if scored_only else ()),
     ]
     if faults:
         raise ConfigError("\n".join(f"{path}: {fault}" for fault in faults))
+
+
+def _aim_faults(studies: Sequence[StudyConfig], kind: str, diagnosing: Sequence[str]) -> Iterator[str]:
+    """What does not go together with what the study looks for: muscles, or a diagnosis."""
+    segments = studies[0].segments
+    if any(study.segments != segments for study in studies):
+        yield "variants: some find muscles and some a diagnosis: make two experiments of them"
+    if kind and segments != (kind == "muscles"):
+        other, looks = ("muscles", "finds muscles") if segments else ("sarcopenia", "looks for a diagnosis")
+        yield f'cohort.kind = "{kind}": the study {looks}: write kind = "{other}", or name another study'
+    if segments:
+        for name in diagnosing:
+            yield f"{name}: the study finds muscles, and {OF_DIAGNOSES[name]}: remove it"
 
 
 def _seed_faults(seeds: Sequence[int]) -> Iterator[str]:

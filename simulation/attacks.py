@@ -83,10 +83,12 @@ def attack(folder: Path, out: Path, *, shadows: int = SHADOWS, seed: int = 1, wa
         watch: told the name of the study, models done, and models in all.
 
     Raises:
-        RunError: the folder holds no run with its hospitals.
+        RunError: the folder holds no run with its hospitals, or one that finds muscles.
     """
     findings = []
     for target in _targets(folder):
+        if target.study.segments:
+            raise RunError(f"{target.name}: finds muscles, and attacks are on models of a diagnosis: name another run")
         told = partial(watch, target.name)
         made = trials(target.study, target.splits, shadows=shadows, seed=seed, watch=told)
         found = attacks(made, np.random.default_rng([seed, 59]))

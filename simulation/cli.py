@@ -162,12 +162,28 @@ def muscles_command(
             annotates=drawn_by(annotates or []),
             progress=lambda done, total: watch(Status("making hospitals", done, total)),
         )
-        segmentation = load_study(PROJECT / "configs" / "muscles.toml").segmentation
+        segmentation = load_study(PROJECT / "configs" / "muscles.toml").segmentation  # its names and labels
         if segmentation is not None:
-            write_muscle_sheet(folder, segmentation, sheet)
+            write_muscle_sheet(folder, segmentation.model_copy(update={"classes": "muscles"}), sheet)
     for name, place in made.items():
         console.print(f"{name:12} {place}", highlight=False)
     console.print(f"{'pictures':12} {sheet}", highlight=False)
+
+
+@app.command("plan")
+def plan_command(
+    study: Annotated[Path, typer.Argument(help='A study of muscles with network = "nnunet" and no plan.')],
+    sites: Annotated[Path, typer.Option(help="Folder of the hospitals, as `sarco-lab muscles` makes it.")],
+    out: Annotated[Path, typer.Option(help="Gets study.toml, the study with its plan, and run/plan.json.")],
+) -> None:
+    """Let hospitals agree on nnU-Net's network by sums over their images, and write the study with its plan."""
+    from server.plan_cli import say_next, show
+    from simulation.planning import STUDY, plan_study
+
+    with edge():
+        planned = plan_study(study, sites, out)
+    show(planned)
+    say_next(planned, out / STUDY, "read the table above and run the written study, as any other")
 
 
 @app.command()
@@ -290,7 +306,9 @@ def attack_command(
 
 
 @app.command()
-def report(folder: Annotated[Path, typer.Argument(help="A folder with results.json.")]) -> None:
+def report(
+    folder: Annotated[Path, typer.Argument(help="With results.json; or a federation's run that finds muscles.")],
+) -> None:
     """Draw the figures and the report again from the results."""
     from server.report import write_report
 

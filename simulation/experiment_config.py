@@ -6,22 +6,70 @@ from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from sarco_models.config import Config, Name, StudyConfig, merged, read_toml
+from sarco_models.config import Config, Name, StudyConfig, located, merged, read_toml
 from sarco_models.errors import ConfigError
+from simulation.centers import CENTERS
 from simulation.cross_validation import CrossValidation
+from simulation.mask_experiment import OtherMasksConfig, SegmenterConfig
+from simulation.muscle_sites import MOST_SITES, hospitals
 
 ArmKind = Literal["local", "federated", "pooled", "tuned", "without", "pooled_without"]
+
+
+_DIAGNOSED, _DRAWN = ("preset", "prevalence_shift"), ("sites", "peroneus", "annotates")
+"""Keys of a cohort that only one kind of hospitals has."""
 
 
 class CohortConfig(Config):
     """Synthetic hospitals to make: one set for each seed of the experiment."""
 
+    kind: Literal["sarcopenia", "muscles"] = Field(
+        default="sarcopenia", description="muscles: hospitals that draw muscles, for a study with [segmentation]."
+    )
     scale: Literal["tiny", "small", "full"] = "small"
     preset: Literal["paper_matched", "table1_faithful", "as_printed"] = "paper_matched"
-    central_participants: int | None = Field(default=None, ge=6, description="300; at scale tiny 24.")
+    central_participants: int | None = Field(
+        default=None, ge=6, description="300, at scale tiny 24; of muscles 24, at full 48, at tiny 6."
+    )
     width_px: int = Field(default=224, ge=32)
     device_shift: float = Field(default=1.0, ge=0, description="How far the machines lie apart; 1 = as assumed.")
     prevalence_shift: float = Field(default=1.0, ge=0, description="How far prevalences lie apart; 1 = the paper's.")
+    sites: int = Field(default=3, ge=1, le=MOST_SITES, description="muscles: hospitals.")
+    peroneus: Literal["physiological", "as_printed"] = Field(
+        default="physiological", description="muscles: sign of r between peroneus and the time to rise five times."
+    )
+    annotates: dict[Name, tuple[str, ...]] = Field(
+        default_factory=dict, description="muscles: which ones a hospital draws, instead of its own choice."
+    )
+
+    @model_validator(mode="after")
+    def _of_its_kind(self) -> Self:
+        foreign = _DIAGNOSED if self.kind == "muscles" else _DRAWN
+        wrong = [name for name in foreign if getattr(self, name) != _default(name)]
+        if wrong:
+            other = "sarcopenia" if self.kind == "muscles" else "muscles"
+            raise ValueError(f'{wrong[0]}: kind = "{self.kind}" has none: remove it, or write kind = "{other}"')
+        return self
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Of the hospitals.
+
+        Raises:
+            ConfigError: ``annotates`` names a hospital or a muscle that there is not.
+        """
+        if self.kind == "muscles":
+            return tuple(h.name for h in hospitals(self.sites, self.annotates))
+        return tuple(CENTERS)
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """What the hospitals are made with, by the names of :func:`make_cohort` or :func:`make_muscle_cohort`."""
+        return self.model_dump(exclude={"kind", *(_DIAGNOSED if self.kind == "muscles" else _DRAWN)})
+
+
+def _default(name: str) -> Any:
+    return CohortConfig.model_fields[name].get_default(call_default_factory=True)
 
 
 class Variant(Config):
@@ -59,6 +107,8 @@ class ExperimentConfig(Config):
             else, and the start of every study that names them.
         explain: names of arms, without seed, whose modalities' and features' contributions are computed.
         explain_images: names of arms whose image networks' Grad-CAM is drawn and checked.
+        segmenter: a model that finds the muscle, trained by the experiment for its studies with ``image.roi = "auto"``.
+        other_masks: finished arms that are scored again on other masks.
         controls: name -> ``prevalence``, ``image_count``, ``feature:NAME`` or ``logistic:GROUP``.
         cohort: synthetic hospitals; or else ``sites``, name -> folder, and ``central``, a folder of test participants.
     """
@@ -78,6 +128,8 @@ class ExperimentConfig(Config):
     pretrain: tuple[str, ...] = ()
     explain: tuple[str, ...] = ()
     explain_images: tuple[str, ...] = ()
+    segmenter: SegmenterConfig | None = None
+    other_masks: OtherMasksConfig | None = None
     controls: dict[str, str] = Field(default_factory=dict)
     cohort: CohortConfig | None = None
     sites: dict[Name, str] = Field(default_factory=dict)
@@ -91,6 +143,19 @@ class ExperimentConfig(Config):
             raise ValueError("central is missing: name a folder of test participants whom no site holds")
         if not self.study_itself and not self.variants:
             raise ValueError("study_itself = false and no variants: there is nothing to run")
+        return self
+
+    @model_validator(mode="after")
+    def _others_teach_the_segmenter(self) -> Self:
+        if self.segmenter is None:
+            return self
+        if not self.cohort or self.cohort.kind != "sarcopenia":
+            raise ValueError("segmenter: is trained on computer-made people with a diagnosis: that needs [cohort]")
+        if self.segmenter.seed in self.seeds:
+            raise ValueError(
+                f"segmenter.seed = {self.segmenter.seed}: is a seed of the experiment, whose people it must not have "
+                "seen: write another"
+            )
         return self
 
     @model_validator(mode="after")
@@ -146,6 +211,7 @@ def merged_study(study: StudyConfig, changes: Mapping[str, Any]) -> StudyConfig:
         ConfigError: a key is unknown or out of its range.
     """
     try:
-        return StudyConfig.model_validate(merged(study.model_dump(), changes))
+        found = StudyConfig.model_validate(merged(study.model_dump(), changes))
     except ValueError as error:
         raise ConfigError(f"study: {error}") from None
+    return located(found, study.image.auto.place if study.image.auto else None)

@@ -8,16 +8,15 @@ OUT/results.json           {meta, rows, tables}; scores.csv, contact sheets, fig
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from sarco_models.config import FederationConfig, StudyConfig, load_config, merged
+from sarco_models.config import FederationConfig, StudyConfig, load_config, load_study, merged
 from sarco_models.errors import ConfigError
 from sarco_models.masking import MIN_SITES
-from simulation.admission import check_experiment
+from simulation.admission import OF_DIAGNOSES, check_experiment
 from simulation.arms import CENTRAL, Arm, SiteFolder
-from simulation.centers import CENTERS
 from simulation.cross_validation import CrossValidation
 from simulation.experiment_config import (
     CohortConfig,
@@ -28,6 +27,8 @@ from simulation.experiment_config import (
     merged_study,
     with_weights,
 )
+from simulation.mask_experiment import check_masks
+from simulation.segmenter_place import knowing, with_segmenter
 
 Engine = Literal["inprocess", "flower"]
 MANIFEST = "manifest.json"
@@ -70,16 +71,20 @@ class Experiment:
         """
         config = load_config(path, ExperimentConfig, merged(extended(path), changes or {}))
         file = path.parent / config.study
-        folder = (shared or out) / "weights"
-        studies = {"": load_config(file, StudyConfig, with_weights(config.overrides, config.pretrain, folder))}
+        place = shared or out
+
+        def study(overrides: Mapping[str, Any]) -> StudyConfig:
+            found = with_weights(overrides, config.pretrain, place / "weights")
+            return load_study(file, with_segmenter(found, config.segmenter, place))
+
+        studies = {"": study(config.overrides)}
         for name, variant in config.variants.items():
-            changed = with_weights(merged(config.overrides, variant.overrides), config.pretrain, folder)
             try:
-                studies[name] = load_config(file, StudyConfig, changed)
-                merged_cohort(config.cohort, variant)
+                studies[name] = study(merged(config.overrides, variant.overrides))
+                _require_one_kind(config.cohort, merged_cohort(config.cohort, variant))
             except ConfigError as error:
                 raise ConfigError(f"{path}: variants.{name}: {error}") from None
-        experiment = Experiment(config, studies, path.parent, out, engine, shared or out)
+        experiment = Experiment(config, studies, path.parent, out, engine, place)
         experiment.check(path)
         return experiment
 
@@ -101,25 +106,38 @@ class Experiment:
         check_experiment(
             path,
             [self.studies[name] for name in ("", *self.config.variants)],
-            sites=list(cfg.sites) or list(CENTERS),
+            sites=self.site_names,
             folders={name: self.base / folder for name, folder in named.items()},
             controls=cfg.controls,
             seeds=cfg.seeds,
             together=any(name.partition(":")[0] in ("federated", "without") for name in self._arm_names()),
             scored_only=bool(cfg.cohort or cfg.central or cfg.cross_validation or cfg.external),
+            kind=cfg.cohort.kind if cfg.cohort else "",
+            diagnosing=[name for name in OF_DIAGNOSES if getattr(cfg, name)],
         )
         known = self._arm_names()
         for name in (*cfg.explain, *cfg.explain_images):
             if name not in known:
                 raise ConfigError(f"{path}: explain: {name!r} is none of the arms {', '.join(known)}")
-        if cfg.cross_validation and cfg.cross_validation.site not in (list(cfg.sites) or list(CENTERS)):
+        check_masks(path, cfg.other_masks, self.studies, known)
+        if cfg.cross_validation and cfg.cross_validation.site not in self.site_names:
             raise ConfigError(f"{path}: cross_validation.site = {cfg.cross_validation.site!r}: is no hospital here")
+
+    def knowing_its_segmenter(self) -> "Experiment":
+        """The same experiment once its segmentation model is trained: its studies carry the model's hash."""
+        return replace(self, studies={name: knowing(study, self.shared) for name, study in self.studies.items()})
+
+    @property
+    def site_names(self) -> list[str]:
+        """Names of the hospitals, before there are any folders."""
+        return list(self.config.cohort.names if self.config.cohort else self.config.sites)
 
     def _arm_names(self) -> list[str]:
         """Names of all arms, before there are any folders."""
         cfg, names = self.config, []
-        sites = [SiteFolder(name, Path(), "") for name in sorted(cfg.sites or CENTERS)]
         for name, variant in self.variants.items():
+            cohort = self.cohort(name)
+            sites = [SiteFolder(site, Path(), "") for site in sorted(cohort.names if cohort else cfg.sites)]
             plain = (
                 [f"cv:{cfg.cross_validation.site}"] if cfg.cross_validation else _names(variant.arms or cfg.arms, sites)
             )
@@ -202,6 +220,11 @@ class Experiment:
         manifest = folder / MANIFEST
         stated = json.loads(manifest.read_text(encoding="utf-8")).get("label_rule") if manifest.is_file() else None
         return str(stated or self.study.label.rule)
+
+
+def _require_one_kind(own: CohortConfig | None, changed: CohortConfig | None) -> None:
+    if own and changed and own.kind != changed.kind:
+        raise ConfigError(f"cohort.kind = {changed.kind!r}: the experiment's is {own.kind!r}: remove it here")
 
 
 def _seeded(study: StudyConfig, seed: int, sites: int) -> StudyConfig:

@@ -12,8 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sarco_models.aims import diagnosing
+from sarco_models.auto_masks import Finder
 from sarco_models.cohort import Cohort, HeldOut, TrainingPeople, pool
-from sarco_models.config import ImageConfig, StudyConfig
+from sarco_models.config import StudyConfig
 from sarco_models.errors import ConfigError
 from sarco_models.image_cache import CALIBRATION_FILE
 from sarco_models.images import Calibration, read_calibrations, read_image
@@ -21,12 +22,13 @@ from sarco_models.masks import read_mask
 from sarco_models.preprocess import model_input
 from sarco_models.saliency_checks import Regions, outline_band
 from sarco_models.saliency_trial import FASCIA_MM, Views
-from sarco_models.schema import IMAGES_FILE, PARTICIPANTS_FILE, ImageRow, read_images, read_participants
+from sarco_models.schema import ImageRow
 from sarco_models.training import Reader
 from server.evaluation import released_reader
 from server.runs import Run
 from simulation.arms import CENTRAL, Arm
 from simulation.harness import own_norms
+from simulation.image_rows import image_rows as image_rows
 
 MANIFEST = "manifest.json"
 TEST = "test"
@@ -61,12 +63,13 @@ class Explained:
             ConfigError: the arm is not scored on such a cohort.
             RunError: no model was released.
         """
-        place, held = _chosen(arm, people)
+        place, held = chosen_people(arm, people)
         run = Run.open(arm.folder)
         return Explained(place, held, diagnosing(released_reader(run, own_norms(arm, run, place))), run)
 
 
-def _chosen(arm: Arm, people: str) -> tuple[str, HeldOut]:
+def chosen_people(arm: Arm, people: str) -> tuple[str, HeldOut]:
+    """Name of the cohort, and its held-out people; see :meth:`Explained.of`."""
     if people == TEST and arm.kind in ("local", "tuned", "cv"):
         return arm.site, arm.split_of(arm.site).test
     held = arm.held_out()
@@ -106,7 +109,8 @@ def _says_synthetic(manifest: Path) -> bool:
 def views(folder: Path, people: HeldOut, study: StudyConfig, count: int) -> Views:
     """One image each of up to ``count`` people: persons and images in the order of a hash, so that nobody chooses.
 
-    People without a readable image are passed over. Masks go through the same framing as their images.
+    People without a readable image, or without a mask where masks are found, are passed over. Masks go through the
+    same framing as their images.
 
     Args:
         folder: of the people's cohort.
@@ -115,16 +119,16 @@ def views(folder: Path, people: HeldOut, study: StudyConfig, count: int) -> View
         count: how many.
     """
     cohort = people.cohort
-    chosen = sorted((m for m in people.members if np.isin(m, cohort.owner)), key=lambda m: _hash(cohort.ids[m]))
-    members = np.array(chosen[:count], dtype=np.int64)
-    images = np.array([_one_of(cohort.images_of(np.array([m])), cohort.ids[m]) for m in members], dtype=np.int64)
-    rows = _rows(folder, people.cohort, study)
+    shown = {m: own for m in people.members if len(own := _with_mask(cohort, cohort.images_of(np.array([m]))))}
+    members = np.array(sorted(shown, key=lambda m: _hash(cohort.ids[m]))[:count], dtype=np.int64)
+    images = np.array([_one_of(shown[m], cohort.ids[m]) for m in members], dtype=np.int64)
+    rows = image_rows(folder, people.cohort, study)
     calibrations = read_calibrations(folder / CALIBRATION_FILE) if (folder / CALIBRATION_FILE).exists() else {}
-    found = [_regions(folder, rows[image], calibrations.get(rows[image].image), study.image) for image in images]
+    found = [_regions(folder, rows[image], calibrations.get(rows[image].image), study) for image in images]
     regions = np.array(found, dtype=np.bool_).reshape(-1, 3, study.image.size, study.image.size)
     visible, muscle, fascia = (regions[:, k] for k in range(3))
     labels = cohort.labels[members] == 1
-    if study.image.roi != "mask":
+    if study.image.roi == "none":
         return Views(cohort.pixels[images], visible, None, None, labels)
     return Views(cohort.pixels[images], visible, muscle, fascia & visible, labels)
 
@@ -133,24 +137,24 @@ def _hash(participant_id: str) -> bytes:
     return hashlib.sha256(f"explained|{participant_id}".encode()).digest()
 
 
+def _with_mask(cohort: Cohort, images: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Those of one hospital's images that are cut to a mask; all, where no mask has to be found."""
+    origins = cohort.caches[0].origins
+    return np.array([k for k in images if not origins or origins[k].source != "tissue"], dtype=np.int64)
+
+
 def _one_of(images: NDArray[np.int64], participant_id: str) -> int:
     return int(images[int.from_bytes(_hash(participant_id)[:4], "big") % len(images)])
 
 
-def _rows(folder: Path, cohort: Cohort, study: StudyConfig) -> tuple[ImageRow, ...]:
-    """The row of each image of the cohort; ordered like ``open_cohort``, whose cache counts them."""
-    ids = read_participants(folder / PARTICIPANTS_FILE, study).ids
-    position = {participant_id: i for i, participant_id in enumerate(ids)}
-    listed, _ = read_images(folder / IMAGES_FILE, ids)
-    rows = sorted(listed, key=lambda row: (position[row.participant_id], row.image, row.frame or 0))
-    (cache,) = cohort.caches
-    return tuple(rows[r] for r in cache.rows)
-
-
-def _regions(folder: Path, row: ImageRow, calibration: Calibration | None, cfg: ImageConfig) -> list[Regions]:
+def _regions(folder: Path, row: ImageRow, calibration: Calibration | None, study: StudyConfig) -> list[Regions]:
     """(size, size) what is visible, the muscle, the fascia band; the last two are empty in a study without masks."""
-    frame = read_image(folder / row.image, calibration, row.frame)
-    mask = read_mask(folder / row.mask, frame, label=row.mask_label or None) if cfg.roi == "mask" else None
+    frame, cfg = read_image(folder / row.image, calibration, row.frame), study.image
+    mask = None
+    if cfg.auto:
+        mask, _ = Finder.of(study).mask(frame, row, folder)
+    elif cfg.roi == "mask":
+        mask = read_mask(folder / row.mask, frame, label=row.mask_label or None)
 
     def framed(region: Regions, least: int) -> Regions:
         drawn = replace(frame, pixels=region.astype(np.uint8) * np.uint8(255))

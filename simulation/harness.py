@@ -26,8 +26,8 @@ from client.ledger import BudgetConfig
 from client.policy import Policy
 from client.quality.check import says_synthetic
 from client.study_words import asked_for
-from client.workspace import Site, norms_file, open_site
-from sarco_models.aims import aim_of, finding
+from client.workspace import Site, open_site
+from sarco_models.aims import aim_of
 from sarco_models.cohort import HeldOut, People, open_cohort, pool
 from sarco_models.config import StudyConfig
 from sarco_models.devices import choose
@@ -35,9 +35,10 @@ from sarco_models.errors import RunError
 from sarco_models.schema import IMAGES_FILE, PARTICIPANTS_FILE, design_columns
 from sarco_models.scores import ParticipantScores
 from sarco_models.secret import Secret
-from sarco_models.segmentation_scores import MEASURES, score
 from sarco_models.summaries import TableScaling
-from server.evaluation import released_probabilities, released_reader
+from server.evaluation import released_probabilities
+from server.muscle_scores import PEOPLE_FILE
+from server.planning import require_planned
 from server.privacy_statement import facts as privacy_facts
 from server.rounds import run_study
 from server.runs import CoordinatorConfig, Run, start_model, write_json, write_text
@@ -46,15 +47,15 @@ from simulation.arms import CENTRAL as CENTRAL
 from simulation.arms import Arm as Arm
 from simulation.arms import SiteFolder as SiteFolder
 from simulation.grid import InProcessGrid
-
-POOLED = "pooled"
-"""Name of the single site that holds everybody."""
+from simulation.muscle_scoring import write_muscle_scores
+from simulation.own_norms import POOLED as POOLED
+from simulation.own_norms import own_norms as own_norms
 
 MAX_PARAMETER_BYTES = 1 << 30
 """What a simulated hospital lets leave in one reply: ten times convnext_tiny."""
 
 SCORES = "scores.csv"
-MUSCLE_SCORES = "muscle_scores.csv"
+MUSCLE_SCORES = PEOPLE_FILE
 """Of an arm that finds muscles, in place of the scores."""
 
 REFERENCE = "reference.csv"
@@ -64,7 +65,8 @@ REFERENCE = "reference.csv"
 def prepare(arm: Arm) -> Run:
     """Write the arm's run directory: the coordinator's files, and a site.toml for each hospital that trains."""
     central = str(arm.central.resolve()) if arm.central else ""
-    coordinator = CoordinatorConfig(central=central, cache=str(arm.cache.resolve()), poll_s=0.05, retry_s=0)
+    cache, model = str(arm.cache.resolve()), _segmenter(arm.study)
+    coordinator = CoordinatorConfig(central=central, cache=cache, segmenter=model, poll_s=0.05, retry_s=0)
     run = Run.create(arm.folder, arm.study, coordinator, begin=arm.begin)
     places = {site.name: arm.folder / "sites" / site.name for site in arm.sites if site.name in arm.trained_on}
     masked = arm.study.federation.secure_aggregation
@@ -75,12 +77,19 @@ def prepare(arm: Arm) -> Run:
     return run
 
 
+def _segmenter(study: StudyConfig) -> str:
+    """Where the model that finds a study's muscles lies; empty where it needs none."""
+    auto = study.image.auto
+    return str(auto.place) if auto and auto.place else ""
+
+
 def _site_toml(arm: Arm, site: SiteFolder) -> str:
     entries = {
         "name": site.name,
         "data": str(site.data.resolve()),
         "study": "../../study.json",
         "cache": str(arm.cache.resolve()),
+        "segmenter": _segmenter(arm.study),
         "label_rule": site.label_rule,
     }
     lines = [f"{key} = {json.dumps(value)}" for key, value in entries.items()]
@@ -127,6 +136,7 @@ def run_arm(arm: Arm) -> dict[str, Any]:
     found = finished(arm)
     if found:
         return found
+    require_planned(arm.study, arm.folder / "study.json")
     logging.getLogger("flwr").setLevel(logging.WARNING)
     torch.set_num_threads(1)
     started = time.monotonic()
@@ -172,7 +182,7 @@ def open_sites(arm: Arm) -> list[Site]:
     """The sites of an arm; the pooled arm has a single one that holds everybody."""
     sites = [open_site(path) for path in sorted((arm.folder / "sites").glob("*/site.toml"))]
     if not arm.pooled:
-        for site in sites[1:]:
+        for site in () if arm.study.unplanned else sites[1:]:
             # Sites answer one after another and load what they are sent: in one process they share one network.
             site.__dict__["model"] = sites[0].model
         return sites
@@ -206,7 +216,7 @@ def train_in_process(run: Run, sites: list[Site]) -> None:
 def finish(arm: Arm, run: Run, seconds: float) -> dict[str, Any]:
     """Score the released model on everybody who was held out, and write arm.json last."""
     if arm.study.segments:
-        write_text(arm.folder / MUSCLE_SCORES, _muscle_scores(run, arm.held_out()))
+        write_muscle_scores(arm, run)
     else:
         write_text(arm.folder / SCORES, _scores(arm, run, arm.held_out()))
     if arm.kind == "cv":
@@ -246,36 +256,6 @@ def _scores(arm: Arm, run: Run, groups: Mapping[str, HeldOut]) -> str:
         for participant_id, label, value in zip(people.ids, people.labels, probability, strict=True):
             writer.writerow([name, participant_id, int(label), repr(float(value))])
     return text.getvalue()
-
-
-def _muscle_scores(run: Run, groups: Mapping[str, HeldOut]) -> str:
-    """One row per held-out participant and muscle; a cell is empty where there is nothing to say."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["site", "participant_id", "muscle", *MEASURES])
-    reader = released_reader(run)
-    for name, people in groups.items():
-        scored = score(run.model.net, finding(reader), people)
-        for person, participant_id in enumerate(people.ids):
-            for m, muscle in enumerate(scored.muscles):
-                values = scored.values[person, m]
-                if np.isfinite(values).any():
-                    cells = ["" if np.isnan(v) else repr(float(v)) for v in values]
-                    writer.writerow([name, participant_id, muscle, *cells])
-    return text.getvalue()
-
-
-def own_norms(arm: Arm, run: Run, name: str) -> Path | None:
-    """File of the batch norms that a cohort is scored with, in a study that keeps them local (FedBN).
-
-    A hospital that trained has its own; where only one did, its norms are the model's; everybody else is scored with
-    those of the starting weights (None).
-    """
-    trained = (POOLED,) if arm.pooled else arm.trained_on
-    owner = name if name in trained else trained[0] if len(trained) == 1 else ""
-    if not owner or not arm.study.model.local_norms:
-        return None
-    return norms_file(arm.folder / "sites" / owner / "state", run.records()[0]["setup"], arm.study.federation.rounds)
 
 
 @dataclass(frozen=True, eq=False)

@@ -74,12 +74,13 @@ def _share(status: Status) -> float:
 
 
 def _title(status: Status) -> str:
-    unit = {"making hospitals": "images", "reading images": "cohorts", "training": "arms"}.get(status.stage, "steps")
+    units = {"making hospitals": "images", "making the segmenter's hospitals": "images", "reading images": "cohorts"}
+    unit = units.get(status.stage, "arms" if status.stage in ("training", "training the segmenter") else "steps")
     return f"{status.stage}: {status.done} of {status.total} {unit}"
 
 
 def _words(arm: ArmStatus) -> str:
-    auc = f"AUC {arm.auc:.3f}" if arm.auc is not None else ""
+    auc = f"AUC {arm.auc:.3f}" if arm.auc is not None else f"Dice {arm.dice:.3f}" if arm.dice is not None else ""
     return f"[{arm.name} round {arm.round}/{arm.rounds} {auc}]".replace("[", "(").replace("]", ")")
 
 
@@ -97,11 +98,11 @@ def _picture(status: Status, seconds: float, clock: _Clock) -> Group:
         ("seed", True),
         ("round", True),
         ("central loss", True),
-        ("central AUC", True),
+        ("central Dice" if any(arm.dice is not None for arm in status.arms) else "central AUC", True),
     ):
         table.add_column(heading, justify="right" if right else "left")
     for arm in shown:
-        loss, auc = (f"{v:.3f}" if v is not None else "" for v in (arm.loss, arm.auc))
+        loss, auc = (f"{v:.3f}" if v is not None else "" for v in (arm.loss, arm.dice if arm.auc is None else arm.auc))
         name = Text(arm.name, style="green" if arm.done else "")
         table.add_row(name, str(arm.seed), f"{arm.round}/{arm.rounds}", loss, auc)
     return Group(line, table)

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from sarco_models.calibration import summarize
 from sarco_models.cohort import everyone, open_cohort
@@ -26,9 +27,13 @@ from simulation.cross_validation import NESTED, Candidate, CrossValidation, nest
 from simulation.experiments import Experiment
 from simulation.further_tables import assessments, jobs
 from simulation.harness import POOLED, Scores, read_scores
+from simulation.muscle_contact import write_muscle_sheet
+from simulation.muscle_results import muscle_tables
+from simulation.own_segmenter import segmenter_facts
 from simulation.status import Status, Watch
 
 SCORE_COLUMNS = ("arm", "seed", "site", "participant_id", "label", "probability")
+CONTACT_OF_MUSCLES = "contact_hospitals.png"
 EVERYBODY = "all"
 """How results.json calls the single site of the pooled arm."""
 
@@ -57,6 +62,8 @@ def collect(experiment: Experiment, arms: Sequence[Arm], pool: ProcessPoolExecut
     Returns:
         The content of results.json: ``meta``, ``rows`` and ``tables``.
     """
+    if experiment.study.segments:
+        return _collect_muscles(experiment, arms, pool, watch)
     scores, extra, protocol = _scores(experiment, arms)
     write_text(experiment.out / "scores.csv", _scores_csv(scores))
     first = arms[0]
@@ -73,6 +80,8 @@ def collect(experiment: Experiment, arms: Sequence[Arm], pool: ProcessPoolExecut
     ]
     final = [pool.submit(_final_rows, s, _model_of(models, s.arm, arms)) for s in scores]
     steps, tables = len(further) + len(final), {"assessments": assessments(arms)}
+    if experiment.config.segmenter:
+        tables["segmenter"] = segmenter_facts(experiment.config.segmenter, experiment.base, experiment.shared)
     for done, future in enumerate(final):
         watch(Status("statistics", done, steps))
         rows += future.result()
@@ -82,6 +91,27 @@ def collect(experiment: Experiment, arms: Sequence[Arm], pool: ProcessPoolExecut
     watch(Status("statistics", steps, steps))
     rows += _comparison_rows(scores, models, arms)
     return {"meta": meta, "rows": rows, "tables": tables}
+
+
+def _collect_muscles(
+    experiment: Experiment, arms: Sequence[Arm], pool: ProcessPoolExecutor, watch: Watch
+) -> dict[str, Any]:
+    """The same of arms that find muscles."""
+    meta = _meta(experiment, arms) | {"protocol": {"kind": "comparison"}}
+    made = experiment.config.cohort is not None
+    segmentation = arms[0].study.segmentation
+    if made and segmentation:
+        write_muscle_sheet(arms[0].sites[0].data.parent, segmentation, experiment.out / CONTACT_OF_MUSCLES)
+    found = muscle_tables(
+        arms,
+        experiment.out,
+        pool,
+        lambda done, steps: watch(Status("statistics", done, steps)),
+        synthetic=meta["synthetic"],
+        calibrated=made,
+    )
+    rows = [row for arm in arms for row in _round_rows(arm)]
+    return {"meta": meta, "rows": rows + found.rows, "tables": found.tables}
 
 
 def _put(tree: dict[str, Any], place: Sequence[str], value: Any) -> None:
@@ -235,7 +265,7 @@ def _round_rows(arm: Arm) -> Iterator[Row]:
         central = {} if arm.personal else record["central"]
         for name, found in {CENTRAL: central, **record["sites"]}.items():
             site = EVERYBODY if name == POOLED else name
-            for metric in ("train_loss", "loss", "auc"):
+            for metric in ("train_loss", "loss", "auc", "dice"):
                 if metric in found:
                     # A site's reply evaluates the model that came down: that of the round before.
                     of_round = record["round"] - (site != CENTRAL and metric != "train_loss")
@@ -267,7 +297,7 @@ def _meta(experiment: Experiment, arms: Sequence[Arm]) -> dict[str, Any]:
         "synthetic": all(is_synthetic(folder) for folder in folders),
         "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "scale": cfg.cohort.scale if cfg.cohort else None,
-        "preset": cfg.cohort.preset if cfg.cohort else None,
+        "preset": (cfg.cohort.kind if first.study.segments else cfg.cohort.preset) if cfg.cohort else None,
         "seeds": sorted({arm.study.training.seed for arm in arms}),
         "study": json.loads(first.study.model_dump_json()),
         "study_digest": first.study.digest,
@@ -279,8 +309,17 @@ def _meta(experiment: Experiment, arms: Sequence[Arm]) -> dict[str, Any]:
     if first.central:
         central = everyone(open_cohort(first.central, first.study, first.cache))
         images = len(central.images)
-        meta["central"] = {"participants": len(central), "positives": int(central.labels.sum()), "images": images}
+        meta["central"] = {
+            "participants": len(central),
+            "positives": _positives(first, central.labels),
+            "images": images,
+        }
     return meta
+
+
+def _positives(arm: Arm, labels: NDArray[np.int8]) -> int | None:
+    """None where nobody is diagnosed."""
+    return None if arm.study.segments else int(labels.sum())
 
 
 def _site_facts(arm: Arm, site: SiteFolder) -> dict[str, Any]:
@@ -288,7 +327,7 @@ def _site_facts(arm: Arm, site: SiteFolder) -> dict[str, Any]:
     cohort = open_cohort(site.data, arm.study, arm.cache, name=site.name)
     facts = {
         "participants": len(cohort),
-        "positives": int(cohort.labels.sum()),
+        "positives": _positives(arm, cohort.labels),
         "images": len(cohort.owner),
         "devices": sorted({d for d in cohort.devices if d}),
         "label_rule": site.label_rule,

@@ -19,6 +19,10 @@ from simulation.experiments import Experiment
 from simulation.explanations import explain_arm
 from simulation.flower import run_arm_on_flower
 from simulation.harness import compute_frozen, prepare, run_arm
+from simulation.mask_experiment import OtherMasksConfig
+from simulation.muscle_cohort import make_muscle_cohort
+from simulation.other_masks import draw_for
+from simulation.own_segmenter import make_segmenter
 from simulation.pretrain import Pretraining, pretrain
 from simulation.results import collect
 from simulation.status import Status, Watch, training_status
@@ -41,6 +45,7 @@ def run_experiment(experiment: Experiment, watch: Watch, command: str = "", *, w
     workers = workers or _cores()
     _make_hospitals(experiment, experiment.config.seeds, watch, workers)
     _make_weights(experiment, watch, workers)
+    experiment = _make_segmenter(experiment, watch, workers)
     arms = [arm for seed in experiment.config.seeds for arm in experiment.arms(seed)]
     run = run_arm if experiment.engine == "inprocess" else run_arm_on_flower
     with worker_pool(workers) as pool:
@@ -53,6 +58,8 @@ def run_experiment(experiment: Experiment, watch: Watch, command: str = "", *, w
         _each(pool, run, [(arm,) for arm in later], lambda done: watch(training_status(arms, len(first) + done)))
         explained = [(arm,) for arm in arms if arm.name in experiment.config.explain]
         _each(pool, explain_arm, explained, lambda done: watch(Status("explaining", done, len(explained))))
+        redrawn = _to_redraw(arms, experiment.config.other_masks)
+        _each(pool, draw_for, redrawn, lambda done: watch(Status("drawing other masks", done, len(redrawn))))
         results = collect(experiment, arms, pool, watch)
     results["meta"] |= {
         "engine": experiment.engine,
@@ -68,6 +75,7 @@ def prepare_federated(experiment: Experiment, watch: Watch) -> Path:
     """Make the hospitals and the run directory of the federated arm with the first seed; returns the directory."""
     seed = experiment.config.seeds[0]
     _make_hospitals(experiment, [seed], watch, _cores())
+    experiment = _make_segmenter(experiment, watch, _cores())
     arm = next((a for a in experiment.arms(seed) if a.name == "federated"), None)
     if arm is None:
         raise ConfigError(f"{experiment.config.name}: arms = {experiment.config.arms} has no federated arm: add it")
@@ -79,12 +87,13 @@ def _make_hospitals(experiment: Experiment, seeds: Sequence[int], watch: Watch, 
     wanted = {experiment.data(seed, v): (seed, experiment.cohort(v)) for seed in seeds for v in experiment.variants}
     for folder, (seed, cfg) in wanted.items():
         if cfg:
-            make_cohort(
+            make = make_muscle_cohort if cfg.kind == "muscles" else make_cohort
+            make(
                 folder,
                 seed=seed,
                 workers=workers,
                 progress=lambda done, total: watch(Status("making hospitals", done, total)),
-                **cfg.model_dump(),
+                **cfg.options,
             )
 
 
@@ -97,13 +106,29 @@ def _make_weights(experiment: Experiment, watch: Watch, workers: int) -> None:
             pretrain(Pretraining(backbone=backbone), path, workers, lambda _line: None)
 
 
+def _make_segmenter(experiment: Experiment, watch: Watch, workers: int) -> Experiment:
+    """Train the segmentation model that the experiment asks for; its studies are known once it is there."""
+    cfg = experiment.config.segmenter
+    if cfg is None:
+        return experiment
+    make_segmenter(cfg, experiment.base, experiment.shared, watch, workers)
+    return experiment.knowing_its_segmenter()
+
+
+def _to_redraw(arms: Sequence[Arm], cfg: OtherMasksConfig | None) -> list[tuple[Arm, OtherMasksConfig]]:
+    """One arm for each cohort and way of looking at images: the others see the same pixels."""
+    chosen = [arm for arm in arms if cfg and arm.name in cfg.arms]
+    found = {(repr(arm.study.image), arm.study.training.seed, arm.central, arm.site): arm for arm in chosen}
+    return [(arm, cfg) for arm in found.values() if cfg]
+
+
 def _to_read(arms: Sequence[Arm]) -> list[tuple[Arm, str]]:
     """Cohorts whose images have to be read, once for each way of reading them; the largest first."""
     found: dict[tuple[str, ...], tuple[Arm, str]] = {}
     for arm in arms:
         study = arm.study
         whole = study.model_copy(update={"split": study.split.model_copy(update={"fold": 0})})
-        parts = (whole.image, whole.intensity, whole.augmentation, whole.split, whole.uses_images)
+        parts = (whole.image, whole.intensity, whole.augmentation, whole.split, whole.uses_images, whole.segmentation)
         network = (whole.model.backbone, whole.model.weights, whole.model.trainable, whole.model.norm)
         for name in [CENTRAL, *(s.name for s in arm.sites)]:
             if name == CENTRAL and (arm.central is None or arm.kind == "cv"):

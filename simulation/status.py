@@ -14,7 +14,7 @@ class ArmStatus:
 
     Attributes:
         round, rounds: of all of them together.
-        loss, auc: central, of the last one that has any.
+        loss, auc, dice: central, of the last one that has any; of a diagnosis there is no Dice, of muscles no AUC.
     """
 
     name: str
@@ -24,6 +24,7 @@ class ArmStatus:
     loss: float | None
     auc: float | None
     done: bool
+    dice: float | None = None
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,7 @@ def training_status(arms: Sequence[Arm], done: int) -> Status:
 
 def _together(arms: Sequence[Arm]) -> ArmStatus:
     each = [_one(arm) for arm in arms]
-    known = [status for status in each if status.auc is not None]
+    known = [status for status in each if status.auc is not None or status.dice is not None]
     latest = known[-1] if known else each[-1]
     return ArmStatus(
         name=latest.name,
@@ -58,6 +59,7 @@ def _together(arms: Sequence[Arm]) -> ArmStatus:
         rounds=sum(status.rounds for status in each),
         loss=latest.loss,
         auc=latest.auc,
+        dice=latest.dice,
         done=all(status.done for status in each),
     )
 
@@ -74,5 +76,6 @@ def _one(arm: Arm) -> ArmStatus:
         rounds=arm.study.federation.rounds,
         loss=central.get("loss"),
         auc=central.get("auc"),
+        dice=central.get("dice"),
         done=(arm.folder / "arm.json").exists(),
     )

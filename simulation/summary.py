@@ -3,7 +3,8 @@
 from rich.table import Table
 
 from server.arms import CENTRAL, ArmName
-from server.results import Results
+from server.muscle_run import MuscleRun, finds_muscles
+from server.results import OverSeeds, Results
 
 _NUMBERS = {"sensitivity": "sens.", "specificity": "spec.", "f1_macro": "F1 macro", "brier": "Brier"}
 
@@ -11,8 +12,11 @@ _NUMBERS = {"sensitivity": "sens.", "specificity": "spec.", "f1_macro": "F1 macr
 def summary(results: Results) -> Table:
     """AUC with its interval where all arms meet, and the numbers at the frozen threshold; means over seeds.
 
-    Arms that belong to one hospital stand beneath, with the AUC of its own held-out people.
+    Arms that belong to one hospital stand beneath, with the AUC of its own held-out people. Of arms that find muscles
+    there is the Dice of each muscle instead.
     """
+    if finds_muscles(results):
+        return _of_muscles(MuscleRun(results))
     table = Table(title=_title(results), title_justify="left", box=None, padding=(0, 1))
     table.add_column("arm", no_wrap=True, min_width=25)
     for heading in ("AUC (95 % interval)", *_NUMBERS.values()):
@@ -26,6 +30,43 @@ def summary(results: Results) -> Table:
             f"{_short(results, arm)} at {site}", *(_cell(results, arm, metric, site) for metric in ("auc", *_NUMBERS))
         )
     return table
+
+
+def _of_muscles(run: MuscleRun) -> Table:
+    """Dice of each muscle, a column an arm; the mean over muscles with its interval beneath."""
+    people = next((found.n for arm in run.arms if (found := run.dice(arm, "", run.home))), None)
+    where = "central test cohort" if run.home == CENTRAL else "all who were held out"
+    title = ("SYNTHETIC " if run.results.meta.synthetic else "") + f"{where}, {people} people, Dice"
+    seeds = f", mean of {len(run.results.seeds)} seeds" if len(run.results.seeds) > 1 else ""
+    table = Table(title=title + seeds, title_justify="left", box=None, padding=(0, 1))
+    table.add_column("")
+    for arm in run.arms:
+        table.add_column(arm.replace(":", ":\n"), justify="right", style="bold" if arm == run.lead else None)
+    means = [run.dice(arm, "", run.home) for arm in run.arms]
+    table.add_row("mean over muscles", *(_number(mean) for mean in means))
+    table.add_row("95 % interval", *(_limits(mean) for mean in means))
+    for muscle, name in run.titles.items():
+        each = [_number(run.dice(arm, muscle, run.home)) + "*" * run.untrained(arm, muscle) for arm in run.arms]
+        table.add_row(name.lower(), *each)
+    if any(run.untrained(arm, muscle) for arm in run.arms for muscle in run.titles):
+        table.caption, table.caption_justify = "*: nobody whom this arm learned from had the muscle drawn", "left"
+    return table
+
+
+def _limits(found: OverSeeds | None) -> str:
+    if found is None or found.low is None or found.high is None:
+        return "-"
+    return f"{found.low:.3f}-{found.high:.3f}".replace("0.", ".")
+
+
+def _number(found: OverSeeds | None) -> str:
+    return "-" if found is None else f"{found.mean:.3f}"
+
+
+def _interval(found: OverSeeds | None) -> str:
+    if found is None or found.low is None or found.high is None:
+        return _number(found)
+    return f"{found.mean:.3f} ({found.low:.3f}-{found.high:.3f})"
 
 
 def _short(results: Results, arm: str) -> str:
@@ -57,6 +98,4 @@ def _cell(results: Results, arm: str, metric: str, site: str) -> str:
     found = results.over_seeds(arm, metric, site)
     if found is None:
         return "-"
-    if metric != "auc" or found.low is None or found.high is None:
-        return f"{found.mean:.3f}"
-    return f"{found.mean:.3f} ({found.low:.3f}-{found.high:.3f})"
+    return _interval(found) if metric == "auc" else _number(found)

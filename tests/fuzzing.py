@@ -14,6 +14,7 @@ import struct
 import tempfile
 import time
 import zlib
+from base64 import b64encode
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -382,6 +383,11 @@ def _labelme(shapes: list[dict[str, object]], height: int = ROWS, width: int = C
     return json.dumps(page | {"imageHeight": height, "imageWidth": width}).encode()
 
 
+def _in_text(mask: NDArray[np.uint8]) -> str:
+    """A PNG in base64, as LabelMe's AI tool keeps it."""
+    return b64encode(_picture(mask * 255, "PNG")).decode()
+
+
 def _shape(points: list[list[float]], kind: str = "polygon", label: str = "rectus_femoris") -> dict[str, object]:
     return {"label": label, "points": points, "shape_type": kind, "group_id": None, "flags": {}}
 
@@ -404,6 +410,7 @@ def mask_samples() -> list[Sample]:
         "polygon.json": _labelme([_shape([[20, 30], [100, 28], [90, 70], [30, 75]])]),
         "rectangle.json": _labelme([_shape([[20, 30], [100, 70]], "rectangle")]),
         "circle.json": _labelme([_shape([[60, 50], [80, 60]], "circle"), _shape([[1, 1], [2, 2]], "line")]),
+        "ai.json": _labelme([_shape([[20, 30], [99, 69]], "mask") | {"mask": _in_text(mask[30:70, 20:100])}]),
     }
     return [Sample(name, content) for name, content in files.items()]
 

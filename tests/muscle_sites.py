@@ -55,8 +55,8 @@ def muscle_site(folder: Path, n: int = 8, seed: int = 1, *, without: int = 0) ->
     rows, calibration = [], []
     for i, (person, _, _) in enumerate(people):
         arm, thigh = arm_of(i), {1: thigh_of(i)}
-        _picture(folder / f"images/{i:03d}_arm.png", arm, rng)
-        _picture(folder / f"images/{i:03d}_thigh.png", thigh, rng)
+        picture(folder / f"images/{i:03d}_arm.png", arm, rng)
+        picture(folder / f"images/{i:03d}_thigh.png", thigh, rng)
         write_labels(folder / f"masks/{i:03d}_arm.nii.gz", label_map(arm))
         write_labelme(folder / f"masks/{i:03d}_thigh.json", {"outline": [polygon(thigh[1])]})
         mask = f"masks/{i:03d}_thigh.json" if i < n - without else ""
@@ -81,7 +81,7 @@ def thigh_of(i: int) -> Ellipse:
     return 34.0, 38.0 + i % 5, 12.0, 22.0 + i / 2
 
 
-def _picture(path: Path, muscles: Mapping[int, Ellipse], rng: np.random.Generator) -> None:
+def picture(path: Path, muscles: Mapping[int, Ellipse], rng: np.random.Generator) -> None:
     """Speckle, brighter at the skin and in muscles; not so sharp that it looks like writing."""
     shown = label_map(muscles) > 0
     bright = 25 + 50 * shown + 90 * np.exp(-np.arange(FRAME[0]) / 4)[:, None]

@@ -138,7 +138,7 @@ def test_a_private_study_of_muscles_spends_what_it_says(arm: Callable[..., Arm])
     federated = arm(study_of(**PRIVATE))
     run_arm(federated)
     found = rows(federated, "site0")
-    assert [(task, round_) for task, round_, _ in found] == [("Describe", 0), ("Train", 1)]
+    assert [(task, round_) for task, round_, _ in found] == [("Train", 1)]
     assert 0 < epsilon([spend for *_, spend in found], 1e-3) <= 8.0
     record = Run.open(federated.folder).records()[1]
     assert "train_loss" not in record["sites"]["site0"]
@@ -241,5 +241,6 @@ def test_a_network_that_finds_everything_has_a_dice_of_one(arm: Callable[..., Ar
     exact = told(found, 1)
     for muscle in ("biceps", "triceps", "rectus_femoris"):
         assert exact[f"{muscle}.hd95_mm.mean"] == 0
-        assert exact[f"{muscle}.thickness_error_mm.mean"] == 0
-        assert exact[f"{muscle}.area_error_cm2.sd"] == 0
+    assert exact["rectus_femoris.thickness_error_mm.mean"] == 0
+    assert exact["rectus_femoris.area_error_cm2.sd"] == 0
+    assert "biceps.thickness_error_mm.n" not in exact  # of two muscles on one image neither is measured

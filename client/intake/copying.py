@@ -18,6 +18,7 @@ from PIL import Image
 
 from client.intake.dicom_header import HeaderFacts, read_header
 from client.intake.dicom_still import Identity, dicom_bytes, stored
+from client.intake.muscle_masks import MuscleJob, copied_muscles, labels_of
 from client.mapping import FrameChoice
 from sarco_models.burned_in import find_text
 from sarco_models.errors import DataError, Finding, MaskError, Severity
@@ -54,6 +55,7 @@ class Job:
         checked: a person has looked: no text is left.
         label: the one label of the mask that is copied, "" = see ``labels``.
         labels: number of each label; empty = numbers stay, and a single label without a number becomes 1.
+        muscles: how the masks of a study of muscles are read, which may be several; None in every other study.
     """
 
     source: Path
@@ -71,6 +73,13 @@ class Job:
     checked: bool = False
     label: str = ""
     labels: Mapping[str, int] = field(default_factory=dict)
+    muscles: MuscleJob | None = None
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """The image and its masks."""
+        masks = [path for path, _ in self.muscles.parts] if self.muscles else [self.mask] if self.mask else []
+        return (self.source, *masks)
 
 
 @dataclass(frozen=True)
@@ -81,11 +90,15 @@ class Copy:
         image: path below the site's folder.
         mask: path, "" without one.
         calibration: region, spacing and device, for pictures, which do not say it themselves; None for DICOM.
+        mask_label: what the mask's grey levels are, in a study of muscles.
+        annotated: the muscles that were looked for, where somebody has said it.
     """
 
     image: str
     mask: str = ""
     calibration: Calibration | None = None
+    mask_label: str = ""
+    annotated: str = ""
 
 
 @dataclass(frozen=True)
@@ -97,12 +110,14 @@ class Outcome:
         findings: why a frame or a mask was refused; without a file.
         day: of the exam, ISO 8601; "" where the header says none. Only for private records: see ``images.exam_date``.
         side: as the header says it.
+        labels: of each of its masks, in a study of muscles. Only for private records: they may be anything.
     """
 
     copies: tuple[Copy, ...] = ()
     findings: tuple[Finding, ...] = ()
     day: str = ""
     side: str = ""
+    labels: tuple[tuple[str, ...], ...] = ()
 
 
 def copy(job: Job) -> Outcome:
@@ -115,7 +130,7 @@ def copy(job: Job) -> Outcome:
         indices = chosen_frames(job.frames, count)
         findings += _about_cine(job, indices, count)
         if len(indices) > 1:
-            job = replace(job, mask=None)
+            job = replace(job, mask=None, muscles=None)
         for index in indices:
             name = job.name if len(indices) == 1 else f"{job.name}_f{index:03d}"
             copied = _copied(job, header, name, index, findings)
@@ -127,6 +142,7 @@ def copy(job: Job) -> Outcome:
         tuple(replace(finding, file="") for finding in findings),
         day=header.day.isoformat() if header and header.day else "",
         side=header.side if header else "",
+        labels=labels_of(job.muscles) if job.muscles else (),
     )
 
 
@@ -167,6 +183,8 @@ def _copied(job: Job, header: HeaderFacts | None, name: str, index: int, finding
         content = png_bytes(stored(frame))
         image, calibration = f"images/{name}.png", Calibration(_box(frame), frame.mm_per_pixel, frame.device)
     _write(job.folder / image, content)
+    if job.muscles:
+        return replace(_copied_muscles(job, job.muscles, frame, name, findings), image=image, calibration=calibration)
     return Copy(image, _copied_mask(job, frame, name, findings), calibration)
 
 
@@ -213,9 +231,7 @@ def _copied_mask(job: Job, frame: Frame, name: str, findings: list[Finding]) -> 
     try:
         values, kept = mask_values(job.mask, frame, job.label, job.labels)
     except MaskError as error:
-        findings += [
-            replace(f, severity="warning", remedy=f"{f.remedy} (the mask is left out)") for f in error.findings
-        ]
+        findings += _left_out(error)
         return ""
     if kept > 1:
         remedy = "name in masks.label of the mapping which one the study reads"
@@ -223,6 +239,25 @@ def _copied_mask(job: Job, frame: Frame, name: str, findings: list[Finding]) -> 
     path = f"masks/{name}.png"
     _write(job.folder / path, png_bytes(values.astype(np.uint8) if values.max() < 256 else values))
     return path
+
+
+def _copied_muscles(job: Job, muscles: MuscleJob, frame: Frame, name: str, findings: list[Finding]) -> Copy:
+    """The mask of a study of muscles and what it means; nothing of one that is refused."""
+    if not muscles.parts:
+        return Copy("")
+    try:
+        copied = copied_muscles(muscles, frame)
+    except MaskError as error:
+        findings += _left_out(error)
+        return Copy("")
+    findings += copied.findings
+    path = f"masks/{name}.png"
+    _write(job.folder / path, png_bytes(copied.values))
+    return Copy("", path, None, copied.mask_label, copied.annotated)
+
+
+def _left_out(error: MaskError) -> list[Finding]:
+    return [replace(f, severity="warning", remedy=f"{f.remedy} (the mask is left out)") for f in error.findings]
 
 
 def mask_values(path: Path, frame: Frame, label: str, labels: Mapping[str, int]) -> tuple[NDArray[np.uint16], int]:

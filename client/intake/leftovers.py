@@ -83,6 +83,14 @@ _UNMATCHED = {
         "warning", "mask-alone", "", "a mask that belongs to no image, or to several", "a mask named after its image",
         "correct masks.names in the mapping, or rename it; it is left out",
     ),
+    "mask-of-another-image": Finding(
+        "warning", "mask-of-another-image", "", "a mask named after one image that says it was drawn on another",
+        "one image", "name it after the image that it was drawn on, or save it again on the right one; it is left out",
+    ),
+    "mask-twice": Finding(
+        "warning", "mask-twice", "", "a mask beside others of the same name, in another format", "one of them",
+        "leave the one that was corrected last, or name the others in images.skip of the mapping: **/*.nii.gz",
+    ),
     "decoder": Finding(
         "warning", "decoder", "", "its decoder stopped or did not come back", "a complete image file",
         "export it again; it is left out",

@@ -8,13 +8,14 @@ equally near, nothing is matched: a wrong mask is worse than none.
 import json
 import posixpath
 import re
-import unicodedata
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 
-from client.intake.survey import Survey, pattern
+from client.intake.path_words import muscle_in, said_by_path, word_in
+from client.intake.survey import Survey
 from client.mapping import ImageRules, MaskRules
 
 _SUFFIX = re.compile(r"\.[A-Za-z][A-Za-z0-9]{1,4}$")  # a DICOM file may be called 1.2.840.7
@@ -37,6 +38,7 @@ class Listed:
         mask: path below SOURCE.
         frame: of a cine, counted from 0.
         exam_date: as written.
+        annotated: muscles that were looked for, as written.
     """
 
     id: str = ""
@@ -45,6 +47,7 @@ class Listed:
     mask: str = ""
     frame: str = ""
     exam_date: str = ""
+    annotated: str = ""
 
 
 ImageList = Mapping[str, tuple[Listed, ...]]
@@ -63,6 +66,7 @@ class Owned:
         listed: what the list of images says, empty where there is none.
         muscle: "" = not said by the path.
         side: "left", "right", "" = not said by the path.
+        parts: path and muscle of each mask, for an image with one mask for each muscle; ``mask`` is the first.
     """
 
     key: str
@@ -72,48 +76,36 @@ class Owned:
     listed: Listed = Listed()
     muscle: str = ""
     side: str = ""
+    parts: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True)
 class Matching:
-    """What belongs together, and what is left over; paths below SOURCE."""
+    """What belongs together, and what is left over; paths below SOURCE.
+
+    Attributes:
+        images: with a person.
+        without_person: images.
+        without_image: masks.
+        of_another: masks that are named after one image and say themselves that they were drawn on another.
+        twice: masks that lie beside others of the same name, in another format: which of them counts is not clear.
+    """
 
     images: tuple[Owned, ...]
     without_person: tuple[str, ...]
     without_image: tuple[str, ...]
+    of_another: tuple[str, ...] = ()
+    twice: tuple[str, ...] = ()
 
 
-def id_key(text: str, *, loose: bool) -> str:
-    """Two ids with one key are one person's.
-
-    Args:
-        text: as written.
-        loose: case, blanks, leading zeros and a spreadsheet's ".0" do not count.
-    """
-    key = unicodedata.normalize("NFKC", text).strip()
-    if not loose:
-        return key
-    key = re.sub(r"\.0$", "", re.sub(r"\s+", "", key.casefold()))
-    return key.lstrip("0") or key[-1:]
-
-
-def said_by(way: str, path: str) -> dict[str, str]:
-    """What stands in the places of a pattern: ``id``, perhaps ``muscle`` and ``side``; {} where it does not fit."""
-    found = pattern(way).fullmatch(path)
-    return found.groupdict() if found else {}
-
-
-def said_by_path(path: str, rules: ImageRules) -> dict[str, str]:
-    """The same for the first pattern of the mapping that fits."""
-    return next((said for way in rules.patterns if (said := said_by(way, path))), {})
-
-
-def match(
+def match(  # noqa: PLR0913 - the last is an option by name
     found: Survey,
     person_of: Callable[[str], str],
     rules: tuple[ImageRules, MaskRules],
     listed: ImageList,
     folder: Path,
+    *,
+    by_muscle: bool = False,
 ) -> Matching:
     """Lay images, people and masks together.
 
@@ -123,6 +115,7 @@ def match(
         rules: of the mapping.
         listed: what the list of images says, by path.
         folder: SOURCE; LabelMe files say in themselves which image they were drawn on.
+        by_muscle: an image may have a mask for each muscle, named after both.
     """
     for_images, for_masks = rules
     people = {path: person_of(path) for path in found.images}
@@ -130,19 +123,29 @@ def match(
     mask_of = {path: said.mask for path, rows in listed.items() for said in rows if said.mask in masks}
     free = [path for path in found.images if path not in mask_of]
     ids = {path: said_by_path(path, for_images).get("id") or people[path] for path in free}
-    mask_of |= named_masks(free, sorted(masks - set(mask_of.values())), for_masks.names, ids)
+    named = named_masks(free, sorted(masks - set(mask_of.values())), for_masks.names, ids)
+    of_another = _of_another(named, found.images, folder)
+    masks -= set(of_another)
+    mask_of |= {path: mask for path, mask in named.items() if mask in masks}
     free = [path for path in free if path not in mask_of]
     mask_of |= _drawn_on(free, sorted(masks - set(mask_of.values())), folder, ids)
+    parts_of: dict[str, tuple[tuple[str, str], ...]] = {}
+    if by_muscle:
+        free = [path for path in free if path not in mask_of]
+        parts_of = muscle_masks(free, sorted(masks - set(mask_of.values())), rules, folder, ids)
+        mask_of |= {path: parts[0][0] for path, parts in parts_of.items()}
     owned = tuple(
-        image
+        replace(image, parts=parts_of.get(path, ()))
         for path, person in people.items()
         if person
         for image in _owned(path, person, mask_of.get(path, ""), listed.get(path, ()), for_images)
     )
-    used = {*mask_of.values(), *(image.mask for image in owned)}
-    return Matching(
-        owned, tuple(p for p, person in people.items() if not person), tuple(m for m in found.masks if m not in used)
-    )
+    used = {*mask_of.values(), *(image.mask for image in owned), *(p for ps in parts_of.values() for p, _ in ps)}
+    left = [m for m in found.masks if m not in used and m in masks]
+    beside = Counter(_MASK_SUFFIX.sub("", m).casefold() for m in left)
+    twice = tuple(m for m in left if beside[_MASK_SUFFIX.sub("", m).casefold()] > 1)
+    without_image = tuple(m for m in left if m not in twice)
+    return Matching(owned, tuple(p for p, person in people.items() if not person), without_image, of_another, twice)
 
 
 def _owned(path: str, person: str, mask: str, listed: Sequence[Listed], rules: ImageRules) -> Iterator[Owned]:
@@ -155,31 +158,32 @@ def _owned(path: str, person: str, mask: str, listed: Sequence[Listed], rules: I
         yield Owned(own[0], path, person, own[1], row, muscle, side)
 
 
-def word_in(path: str, words: Mapping[str, str]) -> str:
-    """What the words in a path mean; "" where there are none, or of several meanings."""
-    plain = unicodedata.normalize("NFKC", path).casefold()
-    spaced = _spaced(plain)
-    # Languages without blanks between words are searched everywhere.
-    found = {
-        meaning
-        for word, meaning in words.items()
-        if (_spaced(word.casefold()) in spaced if word.isascii() else word.casefold() in plain)
-    }
-    return found.pop() if len(found) == 1 else ""
+def muscle_of_image(owned: Owned, rules: ImageRules) -> str:
+    """The muscle by list, path or default, as a word of the mapping: no other is ever written. "" = not said."""
+    listed = owned.listed.muscle
+    known = listed if listed in rules.muscle_words.values() else word_in(listed, rules.muscle_words)
+    return known or owned.muscle or rules.muscle
 
 
-def _spaced(text: str) -> str:
-    return f" {_BETWEEN_WORDS.sub(' ', text).strip()} "
+def with_muscle(owned: Owned, rules: ImageRules) -> Owned:
+    """With the muscle that the name of its one mask says, where nothing else does."""
+    if owned.muscle or not owned.mask or len(owned.parts) > 1:
+        return owned
+    return replace(owned, muscle=muscle_in(owned.mask, rules.muscle_words))
 
 
 # ---- masks -----------------------------------------------------------------------------------------------------------
 
 
 def named_masks(
-    images: Sequence[str], masks: Iterable[str], names: Sequence[str], ids: Mapping[str, str]
+    images: Sequence[str],
+    masks: Iterable[str],
+    names: Sequence[str],
+    ids: Mapping[str, str],
+    without: Sequence[str] = (),
 ) -> dict[str, str]:
-    """Image -> mask, for masks that are named after an image; each mask has one image."""
-    stems = {mask: _MASK_SUFFIX.sub("", posixpath.basename(mask)).casefold() for mask in masks}
+    """Image -> mask, for masks that are named after an image, these words left out; each mask has one image."""
+    stems = {mask: _stem(mask, without) for mask in masks}
     exact, loose = _by_stem(stems), _by_stem({mask: _without_zeros(stem) for mask, stem in stems.items()})
     found: dict[str, str] = {}
     taken: set[str] = set()
@@ -193,6 +197,38 @@ def named_masks(
         found |= chosen
         taken |= set(chosen.values())
     return found
+
+
+def muscle_masks(
+    images: Sequence[str],
+    masks: Sequence[str],
+    rules: tuple[ImageRules, MaskRules],
+    folder: Path,
+    ids: Mapping[str, str],
+) -> dict[str, tuple[tuple[str, str], ...]]:
+    """Image -> path and muscle of its masks; each is named after the image, and its name or folder says the muscle."""
+    words, names = rules[0].muscle_words, rules[1].names
+    found: dict[str, list[tuple[str, str]]] = {}
+    muscle_of = {mask: muscle_in(mask, words) for mask in masks}
+    for muscle in sorted(set(muscle_of.values()) - {""}):
+        own = [mask for mask in masks if muscle_of[mask] == muscle]
+        called = [word for word, meaning in words.items() if meaning == muscle]
+        pairs = named_masks(images, own, names, ids, called)
+        left = [mask for mask in own if mask not in pairs.values()]
+        pairs |= _drawn_on([path for path in images if path not in pairs], left, folder, ids)
+        for path, mask in pairs.items():
+            found.setdefault(path, []).append((mask, muscle))
+    return {path: tuple(parts) for path, parts in found.items()}
+
+
+def _stem(mask: str, without: Sequence[str] = ()) -> str:
+    """The name of a mask without its suffix, and without these words between separators."""
+    stem = _MASK_SUFFIX.sub("", posixpath.basename(mask)).casefold()
+    for word in sorted(map(str.casefold, without), key=len, reverse=True):
+        parts = r"[\W_]+".join(map(re.escape, _BETWEEN_WORDS.split(word)))
+        ends = (r"(?<![^\W_])", r"(?![^\W_])") if word.isascii() else ("", "")
+        stem = re.sub(rf"{ends[0]}{parts}{ends[1]}", "", stem)
+    return re.sub(r"([\W_])[\W_]+", r"\1", stem).strip("_-. ") if without else stem
 
 
 def _by_stem(stems: Mapping[str, str]) -> dict[str, list[str]]:
@@ -263,6 +299,17 @@ def _drawn_on(images: Sequence[str], masks: Iterable[str], folder: Path, ids: Ma
             for path in by_name.get(_image_name(folder / mask).casefold(), ()):
                 pairs.setdefault(path, []).append(mask)
     return _nearest(pairs, ids)
+
+
+def _of_another(named: Mapping[str, str], images: Iterable[str], folder: Path) -> tuple[str, ...]:
+    """LabelMe files named after one image that name another one of the source: a wrong mask is worse than none."""
+    stems = {_SUFFIX.sub("", posixpath.basename(path)).casefold() for path in images}
+    found = []
+    for path, mask in named.items():
+        said = _SUFFIX.sub("", _image_name(folder / mask)).casefold() if mask.casefold().endswith(".json") else ""
+        if said in stems and said != _SUFFIX.sub("", posixpath.basename(path)).casefold():
+            found.append(mask)
+    return tuple(found)
 
 
 def _image_name(path: Path) -> str:

@@ -8,7 +8,8 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from client.intake.dicom_header import read_header
-from client.intake.matching import ImageList, Listed, id_key, said_by
+from client.intake.matching import ImageList, Listed
+from client.intake.path_words import id_key, said_by
 from client.intake.survey import Survey
 from client.mapping import ImageRules, check_list_headers
 from sarco_models.sheets import read_sheet

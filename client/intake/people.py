@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator
 from collections.abc import Mapping as Readonly
 from dataclasses import dataclass
 
-from client.intake.matching import id_key
+from client.intake.path_words import id_key
 from client.mapping import ColumnRules, Mapping, study_columns
 from sarco_models.cells import described, word_reader
 from sarco_models.config import Feature, StudyConfig

@@ -12,6 +12,7 @@ from typing import Any, Self
 
 from client.intake.columns import Found, column_lines, date_order, find, listed, quoted, recognised
 from client.intake.headers import match
+from client.intake.muscle_labels import described, labels_below, path_words, proposed
 from client.intake.people import TABLE
 from client.intake.survey import Survey
 from client.intake.ways import Ways, find_ways
@@ -82,9 +83,9 @@ def propose(source: Path, found: Survey, study: StudyConfig, asked: Asked) -> st
         f"# Study: {study.title}",
         *_table(tables),
         *_participants(tables, ways),
-        *_images(tables, ways, asked),
+        *_images(tables, ways, asked, _muscle_words(found, study)),
+        *_masks(source, found, study),
     ]
-    lines += [*_section("masks", MaskRules())]
     if tables.people:
         lines += ["", "# Columns of the table:", *listed(tables.people.sheet.header), *column_lines(tables.people)]
     return "\n".join([*lines, _TEMPLATES])
@@ -110,12 +111,14 @@ _TEMPLATES = """
 """
 
 
-def _section(name: str, rules: Config, notes: Mapping[str, Sequence[str]] | None = None) -> Iterator[str]:
+def _section(
+    name: str, rules: Config, notes: Mapping[str, Sequence[str]] | None = None, without: Iterable[str] = ()
+) -> Iterator[str]:
     """A table of the file: each key under what it means, and what was found about it."""
     yield from ("", f"[{name}]")
     for key, about in type(rules).model_fields.items():
         value = getattr(rules, key)
-        if isinstance(value, Config):
+        if isinstance(value, Config) or key in without:
             continue
         if about.description:
             yield from wrap(f"{key}: {about.description}", _WIDTH, initial_indent="# ", subsequent_indent="#   ")
@@ -151,16 +154,34 @@ def _participants(tables: Tables, ways: Ways) -> Iterator[str]:
     yield from _section("participants", IdRules(column=ways.column, loose=ways.loose), {"column": notes})
 
 
-def _images(tables: Tables, ways: Ways, asked: Asked) -> Iterator[str]:
+def _images(tables: Tables, ways: Ways, asked: Asked, muscle_words: Mapping[str, str] | None) -> Iterator[str]:
     """A list of images comes first: somebody wrote it for the purpose."""
     notes = [f"#   {toml(way)} by itself finds the person of {share:.0%} of the images" for way, share in ways.shares]
     rules: dict[str, Any] = {"id": ways.chosen, "frames": asked.frames, "calibration": tables.calibration}
     if tables.images:
         path, columns = tables.images
         rules |= {"id": ("list", *ways.chosen), "list_file": path, "list_columns": columns}
+    if muscle_words is not None:
+        rules["muscle_words"] = dict(muscle_words)
     images = ImageRules(**rules)
     yield from _section("images", images, {"id": notes[:_MOST_WAYS]})
-    yield from _section("images.list_columns", images.list_columns)
+    without = () if muscle_words is not None else ("annotated",)
+    yield from _section("images.list_columns", images.list_columns, without=without)
+
+
+def _muscle_words(found: Survey, study: StudyConfig) -> dict[str, str] | None:
+    """Of a study of muscles: its own words, and those of other languages that paths hold."""
+    return path_words(study.segmentation, [*found.images, *found.masks]) if study.segmentation else None
+
+
+def _masks(source: Path, found: Survey, study: StudyConfig) -> Iterator[str]:
+    """In a study of muscles with the labels of all masks, each with the muscle that it is."""
+    if study.segmentation is None:
+        yield from _section("masks", MaskRules(), without=("annotated", "muscles"))
+        return
+    yield from _section("masks", MaskRules(), without=("labels", "muscles"))
+    labels, unreadable = labels_below(source, found.masks)
+    yield from proposed(labels, unreadable, described(source, found.label_names), study.segmentation)
 
 
 # ---- tables ----------------------------------------------------------------------------------------------------------
@@ -178,6 +199,8 @@ def _tables(source: Path, found: Survey, study: StudyConfig, asked: Asked) -> Ta
             faults.append(fault)
     people = {path: find(sheet, study) for path, sheet in sheets.items() if not _is_calibration(sheet)}
     ranks = {path: recognised(table) for path, table in people.items()}
+    if len(ranks) > 1:  # a list of images names people, too, but is no table of them
+        ranks = {path: rank for path, rank in ranks.items() if not _list_columns(sheets[path])} or ranks
     best = max(ranks, key=lambda path: ranks[path], default="")
     if sum(rank == ranks[best] for rank in ranks.values()) > 1:
         raise _several(list(ranks.values()).count(ranks[best]))
@@ -225,7 +248,7 @@ def _is_calibration(sheet: Sheet) -> bool:
 def _list_columns(sheet: Sheet) -> ImageListColumns | None:
     """The columns of a list of images, None where a table is none."""
     fields = {"image": "image", "id": "participant_id", "muscle": "muscle", "side": "side", "mask": "mask",
-              "frame": "frame", "exam_date": "exam_date"}  # fmt: skip
+              "frame": "frame", "exam_date": "exam_date", "annotated": "annotated"}  # fmt: skip
     matches = match(fields.values(), sheet.header)
     sure = {name: matches[known].sure[0].text for name, known in fields.items() if len(matches[known].sure) == 1}
     return ImageListColumns(**sure) if {"image", "id"} <= set(sure) else None

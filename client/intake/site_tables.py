@@ -7,11 +7,12 @@ from collections.abc import Mapping as Readonly
 from dataclasses import dataclass
 from pathlib import Path
 
-from client.intake.matching import Owned, word_in
+from client.intake.matching import Owned, muscle_of_image
 from client.intake.people import People
 from client.intake.private import csv_text, keyed
 from client.intake.transfer import Record
 from client.mapping import ImageRules
+from sarco_models.image_list import ANNOTATED
 from sarco_models.schema import IMAGE_COLUMNS, IMAGES_FILE, PARTICIPANTS_FILE
 from sarco_models.words import date, side
 
@@ -42,11 +43,18 @@ class RowRules:
         images: of the mapping.
         day_first: how 5/3/2024 is meant in a list of images; None = not known.
         secret: of this site.
+        annotated: there is a column for the muscles that were looked for.
     """
 
     images: ImageRules
     day_first: bool | None
     secret: bytes
+    annotated: bool = False
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Of images.csv."""
+        return (*IMAGE_COLUMNS, ANNOTATED) if self.annotated else IMAGE_COLUMNS
 
     def day(self, day: datetime.date | None, person: str) -> str:
         """ISO 8601, "" where nothing is known or kept."""
@@ -80,8 +88,8 @@ def write_site_tables(
     if calibrations or (folder / CALIBRATION_FILE).exists():
         write(folder / CALIBRATION_FILE, csv_text(CALIBRATION_COLUMNS, calibrations))
     if shown or (folder / IMAGES_FILE).exists():
-        cells = [[row.get(column, "") for column in IMAGE_COLUMNS] for row in _image_rows(shown, rules)]
-        write(folder / IMAGES_FILE, csv_text(IMAGE_COLUMNS, cells))
+        cells = [[row.get(column, "") for column in rules.columns] for row in _image_rows(shown, rules)]
+        write(folder / IMAGES_FILE, csv_text(rules.columns, cells))
 
 
 def _calibrations(shown: Iterable[Shown]) -> Iterator[tuple[object, ...]]:
@@ -103,18 +111,13 @@ def _image_rows(shown: Iterable[Shown], rules: RowRules) -> Iterator[dict[str, s
             yield {
                 "image": copy.image,
                 "participant_id": image.record.person,
-                "muscle": _muscle(owned, rules.images),
+                "muscle": muscle_of_image(owned, rules.images),
                 "side": side(owned.listed.side) or owned.side or outcome.side or rules.images.side,
                 "mask": copy.mask,
                 "exam_date": rules.day(day, image.record.person),
+                "mask_label": copy.mask_label,
+                ANNOTATED: copy.annotated,
             }
-
-
-def _muscle(owned: Owned, rules: ImageRules) -> str:
-    """Only words of the mapping are ever written."""
-    listed = owned.listed.muscle
-    known = listed if listed in rules.muscle_words.values() else word_in(listed, rules.muscle_words)
-    return known or owned.muscle or rules.muscle
 
 
 def write(path: Path, text: str) -> bool:

@@ -13,17 +13,22 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
-Kind = Literal["image", "mask", "table", "left behind", "not understood", "not readable"]
+Kind = Literal["image", "mask", "table", "left behind", "not understood", "not readable", "label names"]
 
 _LEFT_BEHIND = {
     "dicomdir", "thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r", "lockfile", "__macosx", "@eadir", "#recycle",
     "$recycle.bin", "system volume information", "lost+found",
 }  # fmt: skip
+TISSUE = ".tissue.png"
+"""Of a picture that ``sarco-site segment`` puts beside the outlines of a DICOM file, to draw on."""
+
 _VOLUMES = (".nii", ".nii.gz", ".nrrd", ".mha", ".gipl", ".gipl.gz")
 _TABLES = (".csv", ".tsv", ".txt", ".xlsx", ".xlsm", ".xlsb", ".xls", ".ods")
 _LARGEST_JSON = 100_000_000  # bytes; LabelMe keeps the image inside
 _PICTURES = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"II*\x00", b"MM\x00*", b"BM")
 _BARE_DICOM = (b"\x02\x00", b"\x08\x00", b"\x00\x08")  # PS3.10 7.1 without its preamble
+_ITK_SNAP = b"################################################\n# ITK-SnAP Label Description File"
+_LABEL_NAMES = re.compile(rb'\d+(\s+\d+){3}\s+[\d.]+\s+[01]\s+[01]\s+"')  # ITK-SNAP's label descriptions
 _DIRECTORY = b"1.2.840.10008.1.3.10"  # media storage directory, under whatever name
 
 
@@ -37,6 +42,7 @@ class Survey:
     left_behind: tuple[str, ...] = ()
     not_understood: tuple[str, ...] = ()
     not_readable: tuple[str, ...] = ()
+    label_names: tuple[str, ...] = ()
 
 
 def survey(folder: Path, masks: Sequence[str] = (), skip: Sequence[str] = ()) -> Survey:
@@ -59,7 +65,9 @@ def survey(folder: Path, masks: Sequence[str] = (), skip: Sequence[str] = ()) ->
     return Survey(*(tuple(found.get(kind, ())) for kind in _KINDS))
 
 
-_KINDS: tuple[Kind, ...] = ("image", "mask", "table", "left behind", "not understood", "not readable")
+_KINDS: tuple[Kind, ...] = (
+    "image", "mask", "table", "left behind", "not understood", "not readable", "label names",
+)  # fmt: skip
 
 
 def _files(folder: Path, closed: list[OSError]) -> Iterator[str]:
@@ -88,11 +96,15 @@ def _kind(path: Path) -> Kind:
             head = file.read(512)
     except OSError:
         return "not readable"
-    return _by_name(path) or _by_content(head)
+    return _by_name(path, head) or _by_content(head)
 
 
-def _by_name(path: Path) -> Kind | None:
+def _by_name(path: Path, head: bytes) -> Kind | None:
     name = path.name.casefold()
+    if name.endswith(TISSUE) and path.with_name(path.name[: -len(TISSUE)] + ".json").is_file():
+        return "left behind"
+    if name.endswith((".txt", ".label")) and (_LABEL_NAMES.match(head.lstrip()) or head.startswith(_ITK_SNAP)):
+        return "label names"
     if name.endswith(_VOLUMES):
         return "mask"
     if name.endswith(".json"):

@@ -130,9 +130,10 @@ def _line(path: str, record: Record) -> str:
 
 def _record(entry: dict[str, Any]) -> Record:
     said = entry["outcome"]
-    copies = tuple(Copy(c["image"], c["mask"], _calibration(c["calibration"])) for c in said["copies"])
+    copies = tuple(Copy(**{**c, "calibration": _calibration(c["calibration"])}) for c in said["copies"])
     findings = tuple(Finding(**finding) for finding in said["findings"])
-    return Record(**{**entry, "outcome": Outcome(copies, findings, said["day"], said["side"])})
+    labels = tuple(tuple(names) for names in said.get("labels", ()))
+    return Record(**{**entry, "outcome": Outcome(copies, findings, said["day"], said["side"], labels)})
 
 
 def _calibration(said: dict[str, Any] | None) -> Calibration | None:
@@ -190,8 +191,11 @@ def _planned(jobs: Sequence[Job], journal: Journal) -> tuple[list[Job], list[tup
 
 def key_of(job: Job) -> str:
     """Digest of everything the copies depend on; files by size and time of last change."""
-    stats = [(s.st_size, s.st_mtime_ns) for s in (path.stat() for path in (job.source, job.mask) if path)]
+    stats = [(s.st_size, s.st_mtime_ns) for s in (path.stat() for path in job.files)]
     plain = replace(job, source=Path(), mask=job.mask and Path(job.mask.name), folder=Path(), name="", secret=b"")
+    if job.muscles:
+        parts = tuple((Path(path.name), muscle) for path, muscle in job.muscles.parts)
+        plain = replace(plain, muscles=replace(job.muscles, parts=parts))
     return hashlib.blake2b(f"{COPY_VERSION}|{stats}|{plain}".encode("utf-8", "surrogateescape")).hexdigest()[:40]
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from client.intake.columns import Found
 from client.intake.dicom_header import read_header
-from client.intake.matching import id_key, said_by
+from client.intake.path_words import id_key, said_by
 from client.intake.survey import Survey
 
 ENOUGH = 0.05

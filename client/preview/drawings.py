@@ -10,8 +10,8 @@ from sarco_models.histograms import MergedHistogram
 _WIDTH, _BLUE, _GREY = 720, "#0072B2", "#868e96"
 
 
-def histogram(shown: MergedHistogram) -> Markup:
-    """Merged bins by predicted probability: positives above the line, negatives below; area is people."""
+def histogram(shown: MergedHistogram, axis: str = "predicted probability") -> Markup:
+    """Merged bins by what the axis says: positives above the line, negatives below; area is people."""
     starts, ends = shown.starts / shown.num_bins, shown.ends / shown.num_bins
     widths = ends - starts
     most = max(float((c / widths).max()) for c in (shown.positives, shown.negatives)) or 1.0
@@ -28,10 +28,10 @@ def histogram(shown: MergedHistogram) -> Markup:
                 bars.append(f'<text x="{x + w / 2:.1f}" y="{at:.1f}" text-anchor="middle">{people}</text>')
     ticks = "".join(
         f'<text x="{10 + 700 * t:.0f}" y="212" text-anchor="{a}">{words}</text>'
-        for t, a, words in ((0, "start", "0"), (0.5, "middle", "predicted probability"), (1, "end", "1"))
+        for t, a, words in ((0, "start", "0"), (0.5, "middle", axis), (1, "end", "1"))
     )
     line = f'<line x1="10" x2="710" y1="{middle}" y2="{middle}" stroke="#1f2328"/>'
-    label = "Histogram of training participants' scores as it leaves"
+    label = f"Histogram by {axis} as it leaves"
     return Markup(  # noqa: S704 - numbers and our own words
         f'<svg class="hist" viewBox="0 -6 {_WIDTH} 224" role="img" aria-label="{label}">{"".join(bars)}{line}{ticks}'
         "</svg>"

@@ -29,6 +29,7 @@ from client.approval import Approvals
 from client.identity import make_identity, public_of
 from client.policy import Policy
 from client.preview.permission import keys_to_change, no_approval, permitting, refusal, stays, too_few
+from client.site_config import at_site
 from client.study_words import Missing, asked_for
 from client.training_round import train
 from client.workspace import Site, SiteConfig, open_site
@@ -181,6 +182,7 @@ def scratch_site(
         progress: of reading images.
     """
     (scratch / "study.json").write_text(study.model_dump_json(), encoding="utf-8")
+    auto = at_site(study, config, root).image.auto
     changes = {
         "data": str(root / config.data),
         "cache": str(root / config.cache),
@@ -188,6 +190,7 @@ def scratch_site(
         "study": str(scratch / "study.json"),
         "policy": permitting(config.policy, study).model_dump(),
         "peers": [],
+        "segmenter": str(auto.place) if auto and auto.place else "",
         "budget": {"lifetime_epsilon": "unlimited", "study_epsilon": "unlimited"},
     }
     (scratch / "site.json").write_text(json.dumps({**config.model_dump(mode="json"), **changes}), encoding="utf-8")
@@ -212,7 +215,7 @@ def _run(site: Site, config: SiteConfig, root: Path) -> Round:
     study = site.study
     model, notes = starting_model(study)
     lacking = no_approval(Approvals(root / APPROVALS), study, config.policy)
-    ask = _asker(site, config.policy, lacking)
+    ask = asker(site, config.policy, lacking)
     described = ask(Describe(study.digest))
     sums = _as(described, Described)
     setup = Setup(study.digest, Parameters.pack(fixed_tensors(model)), sums.moments)
@@ -259,7 +262,8 @@ def _as(answer: Answer, kind: type[R]) -> R:
     return answer.reply
 
 
-def _asker(site: Site, policy: Policy, lacking: str) -> Callable[[Request], Answer]:
+def asker(site: Site, policy: Policy, lacking: str) -> Callable[[Request], Answer]:
+    """What asks the scratch hospital; ``policy`` is the hospital's own, ``lacking`` why the study is not approved."""
     rounds = site.study.federation.rounds
 
     def ask(request: Request) -> Answer:
@@ -305,7 +309,8 @@ def _pieces(reply: Reply, policy: Policy, study: StudyConfig) -> tuple[Piece, ..
             values |= {f"{name}.{metric}": f"{v:.6g}" for metric, v in value.items()}
         elif isinstance(value, str | int | float):
             values[name] = f"{value:.6g}" if isinstance(value, float) else str(value)
-    return tuple(Piece(part, values.get(part.name, ""), stays(part, reply, policy, study)) for part in parts_of(reply))
+    parts = [p for p in parts_of(reply) if p.bytes or not study.segments]  # of tables that nobody reads: empty sums
+    return tuple(Piece(part, values.get(part.name, ""), stays(part, reply, policy, study)) for part in parts)
 
 
 def seen_update(run: Round) -> Parameters | None:

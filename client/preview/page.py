@@ -150,11 +150,17 @@ def _short(found: Preview) -> list[str]:
     back = f"{len(shown)} tensors of changed numbers go" if shown else "one vector of changed numbers under masks goes"
     rounds = study.federation.rounds
     times = f"once, and {back} back" if rounds == 1 else f"{rounds} times, and {back} back each time"
+    learns = (
+        f"A model learns from images and drawn outlines of {d.training} of your {d.participants} participants where "
+        "muscles are"
+        if study.segments
+        else f"A model learns from {what} of {d.training} of your {d.participants} participants who has "
+        f"{study.label.condition}"
+    )
     lines = [
-        f"A model learns from {what} of {d.training} of your {d.participants} participants who has "
-        f"{study.label.condition}. It comes to you {times}.",
+        f"{learns}. It comes to you {times}.",
         f"Beside it {_beside(found)}: every one is listed below.",
-        "No image, no row of a table, no identifier and no file name leaves.",
+        f"No image, {'no outline' if study.segments else 'no row of a table'}, no identifier and no file name leaves.",
     ]
     if study.privacy:
         lines.append(odds(found.cost.whole, found.cost.budget.delta, "one of your training participants"))
@@ -174,7 +180,9 @@ def _beside(found: Preview) -> str:
     kinds = {
         "sums over columns": "Describe.moments.total" in leaving and bool(found.described.moments.count.any()),
         "metrics": any(".metrics." in name for name in leaving),
+        "sums of the shapes of drawn muscles": any(".log_" in name for name in leaving),
         "a histogram of scores": any(name.startswith("Evaluate.histogram") for name in leaving),
+        "what was measured of the model's outlines": any(name.startswith("Measure.metrics") for name in leaving),
         "your assessment of the model": any(name.startswith("Assess.evaluation") for name in leaving),
         "how well training participants can be told from others": "Probe.auc" in leaving,
     }
@@ -201,13 +209,20 @@ def _at_least(needed: float) -> str:
 
 
 def _stays(found: Preview) -> Table:
-    rows = [
-        Row((a.request, piece_name(p.part.name), p.stays))
+    kept = [
+        (a.request, _of_all_muscles(p.part.name), p.stays)
         for a in found.answers
         for p in a.pieces
         if p.stays and p.part.name.rpartition(".")[2] not in ("total", "squares", "smallest", "largest", "ends")
     ]
+    rows = [Row((request, piece_name(name), why)) for request, name, why in dict.fromkeys(kept)]
     return Table((("Request", ""), ("Piece", "name"), ("Why it stays", "")), tuple(rows))
+
+
+def _of_all_muscles(name: str) -> str:
+    """A piece's name without the muscle and the number, where it is one of many: ``metrics.MUSCLE.dice.n``."""
+    parts = name.split(".")
+    return f"metrics.MUSCLE.{parts[2]}" if parts[0] == "metrics" and len(parts) == 4 else name
 
 
 # ---- the rest --------------------------------------------------------------------------------------------------------
@@ -215,12 +230,14 @@ def _stays(found: Preview) -> Table:
 
 def _about(found: Preview) -> Sequence[str]:
     study = found.study
+    final = f"the final model is that of round 1 of {study.federation.rounds}"
     lines = [
         "One round was run with the code that would answer the coordinator, in a scratch folder: your ledger, audit "
         "log and approvals were read and not changed, and no connection was opened.",
-        f"{_stand_ins(found)}, and the final model is that of round 1 of {study.federation.rounds}.",
-        f"Labels were made by {rule_name(found.described.label_rule)}.",
+        f"{final.capitalize()}." if study.segments else f"{_stand_ins(found)}, and {final}.",
     ]
+    if not study.segments:
+        lines.append(f"Labels were made by {rule_name(found.described.label_rule)}.")
     if study.federation.secure_aggregation:
         lines.append("Under the masks two hospitals were made up, with keys of their own; their updates do not exist.")
     return lines

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from client.approval import Approvals
 from client.identity import by_name
+from client.muscle_words import asks_for
 from client.policy import Policy, Refusal, check, check_people
 from client.study_words import Missing, missing
 from client.workspace import Site, SiteConfig
 from sarco_models.config import StudyConfig
 from sarco_models.errors import ChainBroken
-from sarco_models.messages import Assessed, Described, Evaluated, Masked, Reply, Request, Trained, Updated
+from sarco_models.messages import Assessed, Described, Evaluated, Masked, Measured, Reply, Request, Trained, Updated
 from sarco_models.parameters import Manifest
 from sarco_models.payload import Part
+from sarco_models.shapes import LOGARITHMS
 
 TASKS = ("Describe", "Setup", "Train", "Evaluate", "Assess", "Measure", "Probe", "Keys", "Reveal")
 STATISTICS = ("sums", "histogram", "assessment", "leakage")
@@ -100,8 +104,8 @@ def withheld(study: StudyConfig) -> bool:
 
 def stays(part: Part, reply: Reply, policy: Policy, study: StudyConfig) -> str:
     """Why the policy keeps a piece of an answer that it allows; empty where it lets it out."""
-    if part.kind == "metric" and (name := part.name.rpartition(".")[2]) not in policy.metrics:
-        return f'metrics: "{name}" is not among them'
+    if part.kind == "metric":
+        return _metric_stays(part.name.removeprefix("metrics."), reply, policy)
     if isinstance(reply, Described) and part.kind == "sums" and withheld(study):
         return "the study withholds the sums (zeros are sent)"
     if isinstance(reply, Described) and part.kind == "sums" and "sums" not in policy.statistics:
@@ -111,9 +115,21 @@ def stays(part: Part, reply: Reply, policy: Policy, study: StudyConfig) -> str:
     return ""
 
 
+def _metric_stays(name: str, reply: Reply, policy: Policy) -> str:
+    """The same of a metric; in a study that finds muscles, figures of one muscle follow the key of their kind."""
+    kind = name.split(".")[1] if "." in name else name
+    if isinstance(reply, Measured):
+        return ""  # the assessment is allowed, or refused, as a whole
+    if kind in LOGARITHMS:
+        return "" if "sums" in policy.statistics else 'statistics: "sums" is not among them'
+    return "" if kind in policy.metrics else f'metrics: "{kind}" is not among them'
+
+
 def too_few(reply: Reply, policy: Policy, study: StudyConfig) -> tuple[str, ...]:
     """What a reply does not hold, because the study withholds it, or because too few people are behind it."""
     few = f"fewer than min_cell = {policy.min_cell} people of a kind are behind it"
+    if study.segments and not isinstance(reply, Described):
+        return tuple(_few_drawn(reply, study, few))
     lines = []
     if isinstance(reply, Trained | Updated | Masked | Evaluated) and "auc" not in reply.metrics:
         lines.append(f"metrics.auc: {few}, or they are all of one class")
@@ -127,3 +143,20 @@ def too_few(reply: Reply, policy: Policy, study: StudyConfig) -> tuple[str, ...]
         hidden = [n for n in ("auc", "found", "spared", "histogram") if getattr(reply.evaluation, n) is None]
         lines += [f"evaluation.{name}: {few}" for name in hidden]
     return tuple(lines)
+
+
+def _few_drawn(reply: Reply, study: StudyConfig, few: str) -> Iterator[str]:
+    """What a reply of a study that finds muscles leaves out, muscle by muscle."""
+    if isinstance(reply, Trained | Updated | Masked | Evaluated) and "dice" not in reply.metrics:
+        yield f"metrics.dice: {few}, or no muscle was found or drawn on their images"
+    if not isinstance(reply, Evaluated | Measured):
+        return
+    if isinstance(reply, Evaluated) and not asks_for(study, "sums"):
+        yield "shapes of drawn muscles, counts by quality score: they are exact, and the study is private"
+    elif isinstance(reply, Evaluated) and reply.histogram is None:
+        yield f"histogram: {few}"
+    told = {name.split(".")[0] for name in reply.metrics}
+    names = study.segmentation.names if study.segmentation else ()
+    for name in names:
+        if name not in told:
+            yield f"everything of {name.replace('_', ' ')}: {few}"

@@ -91,6 +91,11 @@ def _membership_words(found: Preview, compared: bool) -> list[str]:
 
 def _image_words(found: Preview) -> list[str]:
     got = found.inverted
+    if found.study.segments:
+        return [
+            "Nobody's image was searched for: this attack is on networks that diagnose. An update of a network that "
+            "finds muscles may hold traces of single images all the same; do not take its absence for protection."
+        ]
     if got is None:
         return ["Left out of this page (--no-image), or there is nobody to attack."]
     if got.truth is None:

@@ -36,10 +36,12 @@ def replies(found: Preview) -> Table:
 
 def detail(answer: Answer, found: Preview) -> dict[str, Any]:
     """A reply, piece by piece."""
-    rows = [_piece_row(answer, p, found) for p in answer.pieces]
-    vectors = [r for r, p in zip(rows, answer.pieces, strict=True) if p.part.kind == "parameter"]
-    plain = [r for r, p in zip(rows, answer.pieces, strict=True) if p.part.kind != "parameter"]
-    extra, extra_words = _sums(found) if answer.request == "Describe" else (_table(()), "")
+    rows = [(p, _piece_row(answer, p, found)) for p in answer.pieces]
+    vectors = [r for p, r in rows if p.part.kind == "parameter"]
+    others = _of_other_muscles(answer, found)
+    plain = [r for p, r in rows if p.part.kind != "parameter" and p not in others]
+    sums = answer.request == "Describe" and bool(found.study.inputs)
+    extra, extra_words = _sums(found) if sums else (_table(()), "")
     drawing, drawing_words = _drawn(answer, found)
     total = sum(p.part.bytes for p in answer.pieces if p.part.kind == "parameter")
     return {
@@ -49,8 +51,10 @@ def detail(answer: Answer, found: Preview) -> dict[str, Any]:
         "open": answer.request in ("Describe", "Train", "Evaluate"),
         "what": _what(answer, found, bool(vectors)),
         "pieces": _table((*plain, *vectors) if len(vectors) <= _SHOWN else (*plain, *vectors[:3])),
-        "folded": _table(vectors[3:] if len(vectors) > _SHOWN else ()),
-        "folded_words": f"the other {len(vectors) - 3} tensors (all {len(vectors)}: {size(total)})",
+        "folded": _table([r for p, r in rows if p in others] or (vectors[3:] if len(vectors) > _SHOWN else ())),
+        "folded_words": "the same of the other muscles"
+        if others
+        else f"the other {len(vectors) - 3} tensors (all {len(vectors)}: {size(total)})",
         "drawing": drawing,
         "drawing_words": drawing_words,
         "extra": extra,
@@ -58,6 +62,19 @@ def detail(answer: Answer, found: Preview) -> dict[str, Any]:
         "absent": answer.absent,
         "digest": answer.digest,
     }
+
+
+def _of_other_muscles(answer: Answer, found: Preview) -> list[Piece]:
+    """Figures of all muscles but the one of which most is told: the same again, and many."""
+    cfg = found.study.segmentation
+    of = (
+        {name: [p for p in answer.pieces if p.part.name.startswith(f"metrics.{name}.")] for name in cfg.names}
+        if cfg
+        else {}
+    )
+    told = [pieces for pieces in of.values() if pieces]
+    most = max(told, key=len, default=[])
+    return [p for pieces in told if pieces is not most for p in pieces]
 
 
 def _today(answer: Answer, found: Preview) -> Markup:
@@ -115,6 +132,13 @@ def _drawn(answer: Answer, found: Preview) -> tuple[Markup, str]:
     shown = found.evaluated.histogram
     if answer.request != "Evaluate" or shown is None:
         return Markup(), ""
+    if found.study.segments:
+        words = (
+            f"The counts as they leave: {int(shown.positives.sum())} validation participants found well above the "
+            f"line, {int(shown.negatives.sum())} found badly below it, by quality score. Neighbouring bins are merged "
+            f"until no count is of fewer than {found.config.policy.min_cell}."
+        )
+        return histogram(shown, "quality score"), words
     words = (
         f"The histogram as it leaves: {int(shown.positives.sum())} training participants with "
         f"{found.study.label.condition} above the line, {int(shown.negatives.sum())} without below it, by predicted "

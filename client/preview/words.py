@@ -32,6 +32,16 @@ WHAT = {
     "training participants, without noise: no epsilon covers it. For one model in a study, never for a second.",
 }
 PARAMETERS = "The tensors are what your training has made of the model: they carry traces of the people behind them."
+_MUSCLES = {
+    "Describe": "How many people and images with a mask you have. No sums over tables: none is read.",
+    "Evaluate": "How good the final model is on your validation participants, the shapes of the muscles that were "
+    "drawn on your training participants, and how many validation participants were found well, by quality score. For "
+    "one model in a study, never for a second.",
+}
+_MUSCLES_PRIVATE = {
+    "Evaluate": "How good the final model is on your validation participants, for one model in a study. The study is "
+    "private: shapes and counts by quality score, which are exact, stay here.",
+}
 _WITHHELD = {
     "Describe": "How many people you have, and under noise how many of those in training are cases. The study "
     "withholds the sums over your tables: zeros are sent in their place.",
@@ -39,6 +49,44 @@ _WITHHELD = {
     "withholds the histogram of scores: there is no threshold, and nobody is asked for an assessment.",
 }
 _NOISED = " With noise, inside epsilon."
+_MUSCLE_PIECES = {
+    "Describe.label_rule": "A place for how labels were made; no label is read here.",
+    "Describe.participants": "How many people have an image with a mask. Exact; no epsilon covers it.",
+    "Describe.training_positive": "A place for a number of cases: 0, for nobody is diagnosed.",
+    "Describe.images": "How many images with a mask could be read. Exact; no epsilon covers it.",
+    "*.moments.*": "Empty: no table is read.",
+    "*.metrics.loss": "How far off the model's outlines are on your validation participants. Exact; no epsilon.",
+    "*.metrics.dice": "How well the model's outlines overlap with the drawn ones on your validation participants: 1 is "
+    "the same outline. Mean over muscles and people. Exact; no epsilon.",
+    "Evaluate.metrics.*.dice.n": "Of how many validation participants the next two numbers are.",
+    "Evaluate.metrics.*.dice.mean": "Mean overlap with the drawn outlines over these people. Exact; no epsilon.",
+    "Evaluate.metrics.*.dice.sd": "How much the overlap differs between these people.",
+    "Evaluate.metrics.*.log_*.n": "Of how many training participants the next two numbers are.",
+    "Evaluate.metrics.*.log_area_cm2.mean": "Mean logarithm of the drawn muscle's area over these people. Exact.",
+    "Evaluate.metrics.*.log_aspect.mean": "Mean logarithm of width over thickness over these people. Exact.",
+    "Evaluate.metrics.*.log_convexity.mean": "Mean logarithm of the share of its convex hull that it fills. Exact.",
+    "Evaluate.metrics.*.log_*.sd": "How much it differs between these people.",
+    "Evaluate.histogram.ends": "Where each group of neighbouring quality scores ends; borders, no people.",
+    "Evaluate.histogram.positives": "How many validation participants in each group were found well (a mean Dice of .8 "
+    "or more), merged until no count is of fewer than {min_cell} people.",
+    "Evaluate.histogram.negatives": "How many in each group were found badly, merged likewise.",
+    "Measure.participants": "How many test participants you have. Exact.",
+    "Measure.metrics.*.n": "Of how many test participants the following numbers are: at least {min_cell}.",
+    "Measure.metrics.*.dice.mean": "Mean overlap with the drawn outlines: 1 is the same outline.",
+    "Measure.metrics.*.iou.mean": "Mean overlap, counted otherwise: common area over the area of either.",
+    "Measure.metrics.*.hd95_mm.mean": "How far apart the outlines are at their worst places, leaving out 5 %, in mm.",
+    "Measure.metrics.*.assd_mm.mean": "How far apart the outlines are on average, in mm.",
+    "Measure.metrics.*.thickness_error_mm.mean": "Thickness found minus thickness drawn, in mm.",
+    "Measure.metrics.*.area_error_cm2.mean": "Area found minus area drawn, in cm2.",
+    "Measure.metrics.*.sd": "How much it differs between these people.",
+    "Measure.metrics.*.aa": "Sum over these people of the squared size as found.",
+    "Measure.metrics.*.bb": "Sum over these people of the squared size as drawn.",
+    "Measure.metrics.*.ab": "Sum over these people of found times drawn: with the others it tells how far they agree.",
+    "Measure.metrics.*.a": "Sum over these people of the size as found.",
+    "Measure.metrics.*.b": "Sum over these people of the size as drawn.",
+}
+"""In a study that finds muscles; looked at first."""
+
 _PIECES = {
     "*.site": "Your hospital's name, as the coordinator knows it.",
     "Describe.label_rule": "How your labels were made. No person's label.",
@@ -94,8 +142,11 @@ NUMBERS = {
 
 def what(request: str, study: StudyConfig) -> str:
     """What a request is answered in this study."""
-    words = _WITHHELD.get(request, "") if _withholds(study) else ""
-    words = words or WHAT[request]
+    if study.segments:
+        private = study.privacy is not None and study.privacy.statistics != "exact"
+        words = (_MUSCLES_PRIVATE.get(request, "") if private else "") or _MUSCLES.get(request, WHAT[request])
+    else:
+        words = (_WITHHELD.get(request, "") if _withholds(study) else "") or WHAT[request]
     if study.privacy is None and request in ("Describe", "Train", "Evaluate", "Probe"):
         words += " Your ledger counts it as unprotected."
     return words
@@ -115,7 +166,7 @@ def meaning(request: str, piece: str, study: StudyConfig, min_cell: int) -> str:
         min_cell: the hospital's smallest count.
     """
     private = study.privacy is not None and study.privacy.statistics != "exact"
-    if _withholds(study) and piece.startswith("moments."):
+    if _withholds(study) and not study.segments and piece.startswith("moments."):
         return ""  # why they stay is said before
     minmax = study.tabular.scaling == "minmax"
     fills = {
@@ -125,7 +176,9 @@ def meaning(request: str, piece: str, study: StudyConfig, min_cell: int) -> str:
         "probed": " Without noise, in steps of .05; outside epsilon." * (study.privacy is not None),
         "min_cell": str(min_cell),
     }
-    for pattern, words in _PIECES.items():
+    patterns = {**_MUSCLE_PIECES, **{k: v for k, v in _PIECES.items() if k not in _MUSCLE_PIECES}}
+    patterns = patterns if study.segments else _PIECES
+    for pattern, words in patterns.items():
         if fnmatchcase(f"{request}.{piece}", pattern):
             return words.format(**fills)
     return ""

@@ -16,13 +16,13 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from client.quality import identity, overlap, tables
+from client.quality import found_masks, identity, overlap, tables
 from client.quality.cohort import cohort_findings
 from client.quality.coverage import coverage
 from client.quality.images import Look, compare, examine
 from client.quality.journal import Journal, key_of
 from client.quality.records import FeatureSummary, ImageRecord, QualityReport
-from sarco_models.config import IMAGE, StudyConfig
+from sarco_models.config import IMAGE, StudyConfig, located
 from sarco_models.errors import ConfigError, DataError, Finding
 from sarco_models.image_cache import CALIBRATION_FILE, Progress, Seen, Taken, make_cache, open_images
 from sarco_models.images import Calibration, Template, read_calibrations
@@ -39,6 +39,9 @@ from sarco_models.workers import each
 
 LOOK_LIMIT_S = 10.0
 """A single image takes milliseconds; one that takes this long hangs in its decoder."""
+
+FINDING_LIMIT_S = 120.0
+"""Where its mask is found, a panorama goes through the network window by window."""
 
 _ORDER = {"error": 0, "warning": 1, "note": 2}
 
@@ -68,6 +71,7 @@ class Options:
         templates: where the tissue is on the screens of its devices.
         workers: processes that look at images; 0 = this one.
         comparison: with other hospitals; None = the hospital has not agreed to any.
+        segmenter: where the study's segmentation model lies, where it finds masks.
     """
 
     site: str = ""
@@ -75,6 +79,7 @@ class Options:
     templates: tuple[Template, ...] = ()
     workers: int = 1
     comparison: Comparison | None = None
+    segmenter: Path | None = None
 
 
 def check_site(
@@ -92,8 +97,12 @@ def check_site(
         cache: folder for what was looked at already; it will hold pixels of people.
         options: of the hospital.
         progress: called with (images done, images in all).
+
+    Raises:
+        ConfigError, RunError, WeightsError: the model that finds masks is not here, is another one, or is damaged.
     """
     options = options or Options()
+    study = located(study, options.segmenter)
     report = _blank(folder, study, options)
     try:
         table = _participants(folder, study)
@@ -120,9 +129,7 @@ def check_site(
     agreement = tables.label_agreement(table, study)
     return replace(
         report,
-        findings=tuple(
-            sorted(findings, key=lambda f: (_ORDER[f.severity], f.rule, f.row or math.inf, f.field, f.file))
-        ),
+        findings=tuple(sorted(findings, key=_place)),
         participants=len(table.ids),
         labels=table.labels,
         rows=table.rows,
@@ -150,7 +157,7 @@ def _checked(records: Sequence[ImageRecord], study: StudyConfig, options: Option
     return {
         **of_tables,
         **of_images,
-        **({"masks": any(record.row.mask for record in records)} if study.uses_images else {}),
+        **({"masks": any(record.row.mask or record.origin for record in records)} if study.uses_images else {}),
         "overlap": bool(options.comparison and options.comparison.others),
     }
 
@@ -220,7 +227,7 @@ def _image_rows(
         rows, findings = examine_images(folder / IMAGES_FILE, table.ids)
     except DataError as error:
         return (), list(error.findings)
-    return rows, list(findings)
+    return rows, [*findings, *(found_masks.about_model(study, folder) if rows and study.image.auto else ())]
 
 
 def _calibrations(folder: Path) -> tuple[dict[str, Calibration], list[Finding]]:
@@ -249,10 +256,11 @@ def _records(looks: Sequence[Look], cache: Path, workers: int, progress: Progres
     if not looks:
         return ()
     keys = [key_of(look) for look in looks]
+    limit_s = FINDING_LIMIT_S if looks[0].study.image.auto else LOOK_LIMIT_S
     with Journal(cache / "looks.sqlite") as journal:
         found = {k: record for k, look in enumerate(looks) if (record := journal.get(keys[k], look))}
         left = [k for k in range(len(looks)) if k not in found]
-        for position, record in each(examine, [looks[k] for k in left], workers=workers, limit_s=LOOK_LIMIT_S):
+        for position, record in each(examine, [looks[k] for k in left], workers=workers, limit_s=limit_s):
             k = left[position]
             record = record or _lost(looks[k].row)
             found[k] = record
@@ -298,7 +306,7 @@ def _keep_views(  # noqa: PLR0913, PLR0917 - everything that a training run's ca
         record = by_row[row.row]
         if record.view is None:
             raise DataError(record.findings)
-        return Taken(record.view, record.device, record.target)
+        return Taken(record.view, record.device, record.target, record.origin)
 
     digests = {record.row.image: bytes.fromhex(record.file_digest) for record in records if record.file_digest}
     if order and not any(map(_unfinished, records)):

@@ -14,6 +14,7 @@ from scipy.stats import fisher_exact
 from client.quality.columns import finding, in_table, people, row_list
 from client.quality.coverage import coverage_findings
 from client.quality.persons import person_findings
+from client.quality.planned import planned_findings
 from client.quality.records import ImageRecord
 from sarco_models.config import IMAGE, StudyConfig
 from sarco_models.errors import Finding, Severity
@@ -65,6 +66,7 @@ def cohort_findings(
     counts = np.bincount(owner[usable], minlength=len(table.ids))
     if study.segments:
         findings = [*coverage_findings(table, records, owner, study), *person_findings(table, records, owner)]
+        findings += planned_findings(records, study)
     else:
         findings = [*_class_sizes(table, counts, study), *person_findings(table, records, owner)]
     if study.uses_images:

@@ -37,7 +37,7 @@ def coverage(records: Sequence[ImageRecord], owner: NDArray[np.int64], study: St
 
 def _looked_for(record: ImageRecord, present: set[str], usual: set[str], segmentation: SegmentationConfig) -> set[str]:
     """As :mod:`sarco_models.targets` takes it."""
-    if segmentation.classes == "one":
+    if segmentation.single:
         return set(record.annotated) | present
     return set(record.annotated) or usual
 

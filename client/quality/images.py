@@ -14,6 +14,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from client.quality import found_masks
 from client.quality.appearance import LEFT_OUT, Picture, appearance_findings, jpeg_coarseness
 from client.quality.devices import device_findings, shown_device
 from client.quality.duplicates import duplicate_findings, perceptual_hash
@@ -27,6 +28,7 @@ from sarco_models.config import StudyConfig
 from sarco_models.errors import DataError, Finding, MissingSpacing
 from sarco_models.frames import Box, Frame
 from sarco_models.images import Calibration, Template, read_image
+from sarco_models.mask_origins import origins_told
 from sarco_models.preprocess import model_input
 from sarco_models.schema import ImageRow
 
@@ -70,7 +72,7 @@ def examine(look: Look) -> ImageRecord:
 
 
 def compare(records: Sequence[ImageRecord], study: StudyConfig) -> tuple[Finding, ...]:
-    """What shows only when all images are seen together: copies, shared masks, devices, telling file names.
+    """What shows only when all images are seen together: copies, shared masks, devices, names, where masks come from.
 
     Args:
         records: of all rows of images.csv.
@@ -82,6 +84,7 @@ def compare(records: Sequence[ImageRecord], study: StudyConfig) -> tuple[Finding
         *duplicate_findings(records),
         *device_findings(records),
         *name_findings([record.row for record in records]),
+        *origins_told([record.origin for record in records if record.origin], study),
     )
 
 
@@ -125,6 +128,7 @@ def _examined(look: Look) -> ImageRecord:
         target=drawn.target,
         drawn=drawn.measures if look.study.segments else (),
         annotated=drawn.annotated,
+        origin=drawn.origin,
     )
 
 
@@ -133,13 +137,15 @@ def _drawn(look: Look, frame: Frame, small: NDArray[np.uint8]) -> MuscleLook:
     if look.study.segments:
         return look_at_muscles(look.folder, look.row, frame, small, look.study)
     drawn = look_at_mask(look.folder, look.row, frame, small, look.study.image)
-    return MuscleLook(
-        drawn.findings,
-        tuple((contour, _OUTLINE) for contour in drawn.contours),
-        (drawn.measures,) if drawn.measures else (),
-        content=drawn.content,
-        view=_view(frame, drawn, look),
-    )
+    outlines = tuple((contour, _OUTLINE) for contour in drawn.contours)
+    measures = (drawn.measures,) if drawn.measures else ()
+    if not look.study.image.auto:
+        view = _view(frame, drawn, look)
+        return MuscleLook(drawn.findings, outlines, measures, content=drawn.content, view=view)
+    view, origin, found, said = found_masks.looked(drawn, frame, look.row, look.study)
+    outlines = (*outlines, *((contour, found_masks.COLOUR) for contour in found))
+    said = (*drawn.findings, *said)
+    return MuscleLook(said, outlines, measures, content=drawn.content, view=view, origin=origin)
 
 
 def _left_out(error: DataError, row: ImageRow) -> tuple[Finding, ...]:

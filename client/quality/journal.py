@@ -23,13 +23,14 @@ from sarco_models.config import StudyConfig
 from sarco_models.errors import Finding
 from sarco_models.image_cache import make_cache
 from sarco_models.images import Facts
+from sarco_models.mask_origins import FINDING_VERSION, Origin
 from sarco_models.preprocess import PREPROCESSING_VERSION
 from sarco_models.targets import Target, target_words
 from sarco_models.views import View
 
 Pixels = NDArray[np.uint8]
 
-CHECKS_VERSION = 2
+CHECKS_VERSION = 4
 """Raise it when the same image would be judged otherwise, so that no stale judgement is read."""
 
 _TABLE = "CREATE TABLE IF NOT EXISTS looks (key TEXT PRIMARY KEY, record TEXT, grey BLOB, thumbnail BLOB, view BLOB)"
@@ -94,7 +95,7 @@ def key_of(look: Look) -> str:
     """Digest of everything that the look depends on; files by name, size and time of last change."""
     digest = hashlib.blake2b(digest_size=20)
     digest.update(f"{CHECKS_VERSION}|{PREPROCESSING_VERSION}|{look.study.image.model_dump_json()}".encode())
-    digest.update(target_words(look.study).encode())
+    digest.update((f"|{FINDING_VERSION}" if look.study.image.auto else target_words(look.study)).encode())
     digest.update(f"|{look.row}|{look.calibration}|{look.templates}|".encode() + look.salt)
     for name in (look.row.image, look.row.mask):
         path = look.folder / name
@@ -112,6 +113,7 @@ def _encoded(record: ImageRecord) -> tuple[str, bytes, bytes, bytes | None]:
     plain["phash"] = f"{record.phash:x}"  # 64 bits are more than JSON's numbers promise
     plain["drawn"] = [asdict(measures) for measures in record.drawn]
     plain["target"] = _of_target(record.target)
+    plain["origin"] = asdict(record.origin) if record.origin else None
     view = None if record.view is None else np.ascontiguousarray(record.view).tobytes()
     if view and record.target:
         view += np.ascontiguousarray(record.target.classes).tobytes()
@@ -165,5 +167,6 @@ def _decoded(look: Look, text: str, grey: bytes, thumbnail: bytes, view: bytes |
             "target": _target(plain["target"], squares[-1], look.study) if view else None,
             "drawn": tuple(MaskMeasures(**measures) for measures in plain["drawn"]),
             "annotated": tuple(plain["annotated"]),
+            "origin": Origin.from_json(plain["origin"]) if plain["origin"] else None,
         }
     )

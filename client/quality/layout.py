@@ -223,7 +223,8 @@ HTML = """<!doctype html>
 {% if sheets %}
 <h2 id="sheet">Contact sheet</h2>
 <p class="meta">A choice across devices and {% if report.muscles %}muscles, with all outlines{% else %}classes, with the
- outline of the mask{% endif %}. Does each outline follow the muscle?
+ outline of the mask{% endif %}{% if report.finds_masks %}: blue where the model found it,
+ amber where a person drew it{% endif %}. Does each outline follow the muscle?
  Suspected text is blacked out.{% if not_shown %} {{ several(not_shown, "further image") }} not shown.{% endif %}</p>
 <div class="contact">
 {% for sheet in sheets %}

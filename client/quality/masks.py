@@ -120,7 +120,9 @@ def look_at_mask(folder: Path, row: ImageRow, frame: Frame, small: NDArray[np.ui
         small: a reduced copy of its pixels.
         cfg: whether the study needs masks.
     """
-    needed = cfg.roi == "mask"
+    if not row.mask and cfg.auto:  # it is found
+        return MaskLook(())
+    needed = cfg.roi == "mask" or bool(cfg.auto and cfg.auto.masks == "missing")
     if not row.mask:
         return MaskLook((missing(row, needed=needed),))
     path = folder / row.mask

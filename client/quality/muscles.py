@@ -5,6 +5,7 @@ only when they cannot name a person.
 """
 
 import hashlib
+import re
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -27,10 +28,12 @@ from client.quality.masks import (
 )
 from client.quality.records import MaskMeasures
 from sarco_models.config import StudyConfig
-from sarco_models.drawn import Drawn, muscle_called
+from sarco_models.drawn import Drawn
 from sarco_models.errors import DataError, Finding, MaskError
 from sarco_models.frames import Frame
+from sarco_models.label_words import muscle_called
 from sarco_models.mask_files import colour_of
+from sarco_models.mask_origins import Origin
 from sarco_models.schema import ImageRow
 from sarco_models.segmentation import BACKGROUND, OUTSIDE, SegmentationConfig
 from sarco_models.targets import Target, drawn_on, target_of
@@ -38,6 +41,8 @@ from sarco_models.views import View, segmentation_view
 
 MOST_BEYOND = 0.02
 """Share of what is drawn that may lie outside the network's window: an edge of a pixel or two."""
+
+_COLOUR = re.compile("#[0-9a-f]{6}")
 
 ColouredContour = tuple[Contour, tuple[int, int, int]]
 """An outline and its colour: blue, green, red."""
@@ -55,6 +60,7 @@ class MuscleLook:
         content: digest of what is drawn, "" when nothing is.
         view: (size, size) what the network would see; None when the image is left out.
         target: what it would be to find there; None likewise.
+        origin: where the mask came from, in a study that finds masks.
     """
 
     findings: tuple[Finding, ...]
@@ -64,6 +70,7 @@ class MuscleLook:
     content: str = ""
     view: NDArray[np.uint8] | None = None
     target: Target | None = None
+    origin: Origin | None = None
 
 
 def look_at_muscles(
@@ -83,7 +90,7 @@ def look_at_muscles(
         remedy = "draw it and name it in images.csv; until then nothing is learned of it"
         return MuscleLook((replace(missing(row, needed=False), remedy=remedy),))
     try:
-        drawn, findings = drawn_on(folder, row, frame, study, _shown(segmentation))
+        drawn, findings = drawn_on(folder, row, frame, study, shown_by(segmentation))
     except MaskError as error:
         return MuscleLook(tuple(_at(row, f, left_out=True) for f in error.findings))
     found = [_at(row, f) for f in findings]
@@ -172,11 +179,11 @@ def _at(row: ImageRow, finding: Finding, *, left_out: bool = False) -> Finding:
     )
 
 
-def _shown(segmentation: SegmentationConfig) -> Callable[[str], str]:
+def shown_by(segmentation: SegmentationConfig) -> Callable[[str], str]:
     """A label as a finding may write it: of the study, or plainly no name of a person."""
 
     def shown(label: str) -> str:
-        plain = safe_name(label.lstrip("#")) or muscle_called(label, segmentation) is not None
+        plain = safe_name(label) or _COLOUR.fullmatch(label) or muscle_called(label, segmentation) is not None
         return label if plain else f"of {len(label)} characters"
 
     return shown

@@ -7,6 +7,7 @@ values of a participant nothing is written but what a finding says.
 import base64
 import hashlib
 import importlib.metadata
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -199,9 +200,20 @@ def _image_counts(report: QualityReport) -> list[Count]:
         Count("images usable", _counted(usable), _counted(len(report.records)),
               (f"{_counted(left)} left out" if left else "none left out",)),
         Count("masks usable", _counted(read), _counted(masks),
-              (f"{_counted(len(report.records) - masks)} images name no mask",) if masks < len(report.records) else ()),
+              _about_masks(report, len(report.records) - masks)),
         Count("devices named", _counted(named), "", (f"{_counted(unnamed)} images unnamed",) if unnamed else ()),
     ]  # fmt: skip
+
+
+def _about_masks(report: QualityReport, unnamed: int) -> tuple[str, ...]:
+    """How many images name no mask; of a study that finds masks also what became of them."""
+    count = Counter(record.origin.source for record in report.records if record.origin)
+    told = {
+        "images name no mask": unnamed,
+        "found by the model": count["found"],
+        "shown whole, for want of a good one": count["tissue"],
+    }
+    return tuple(f"{_counted(number)} {said}" for said, number in told.items() if number)
 
 
 # ---- what else the page says -----------------------------------------------------------------------------------------

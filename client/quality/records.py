@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from sarco_models.errors import Finding
 from sarco_models.images import Box, Facts
+from sarco_models.mask_origins import Origin
 from sarco_models.schema import ImageRow
 from sarco_models.targets import Target
 
@@ -63,6 +64,7 @@ class ImageRecord:
         target: what it would be to find there, in a study of muscles; None likewise.
         drawn: sizes of the muscles that are drawn, in a study of muscles; the label is the muscle's name.
         annotated: names of the muscles that were looked for, as the hospital has said; empty = not said.
+        origin: where the mask came from, in a study that finds masks.
     """
 
     row: ImageRow
@@ -86,6 +88,7 @@ class ImageRecord:
     target: Target | None = None
     drawn: tuple[MaskMeasures, ...] = ()
     annotated: tuple[str, ...] = ()
+    origin: Origin | None = None
 
     @property
     def usable(self) -> bool:
@@ -172,6 +175,11 @@ class QualityReport:
     label_rules: Mapping[str, tuple[int, int]] = field(default_factory=dict)
     checked: Mapping[str, bool] = field(default_factory=dict)
     muscles: tuple[Coverage, ...] = ()
+
+    @property
+    def finds_masks(self) -> bool:
+        """Whether a mask was found on an image where nobody had drawn one."""
+        return any(record.origin and record.origin.source == "found" for record in self.records)
 
     @property
     def verdict(self) -> Verdict:

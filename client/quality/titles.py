@@ -91,6 +91,7 @@ _TITLES: dict[str, tuple[str, str]] = {
     "label-part": ("A column that defines the label", "The model would only repeat the definition."),
     "leakage": ("A column that gives the label away", _TELLS),
     "image-count": ("Number of images differs between the classes", _TELLS),
+    "plan-fit": ("Images that the network's plan does not fit", "It was made of all hospitals' images together."),
     "people-drawn": ("People of whom muscles are drawn", "With too few, the site's part of the model is mostly noise."),
     "muscle-coverage": (
         "Which muscles are drawn",
@@ -164,6 +165,15 @@ _TITLES: dict[str, tuple[str, str]] = {
     # masks
     "mask": ("Images without a mask", "Without the muscle's outline the model cannot tell where to look."),
     "mask-missing": ("Images without a mask", "Without the muscle's outline the model cannot tell where to look."),
+    "auto-masks": ("Where the masks come from", "A found mask is as good as the model on images like yours."),
+    "mask-not-found": (
+        "Images on which no good mask was found",
+        "Without the muscle's outline they are of no use here.",
+    ),
+    "synthetic-model": (
+        "The model that finds muscles has never seen a person",
+        "It learned from computer-made images; on real ones its outlines may be anything.",
+    ),
     "mask-shared": ("One mask on several images", "No hand draws the same outline twice."),
     "mask-of-another-image": ("Masks drawn on another image", _WRONG_MASK),
     "mask-shifted": ("Masks that are shifted against their image", _WRONG_MASK),
@@ -184,6 +194,8 @@ _TITLES: dict[str, tuple[str, str]] = {
     ),
     "overlapping-muscles": ("Two muscles drawn over each other", "A pixel belongs to one muscle."),
     "beyond-view": ("Muscles that the network's window cuts off", "What is not seen is neither learned nor found."),
+    "outline-inside": ("Outlines inside others of the same label", "A hole and a second drawing look the same."),
+    "outline-beyond": ("Outlines beyond the picture", _WRONG_MASK),
     "overlap-thin": ("Muscles that share a border", "What belongs to both is neither learned nor measured."),
     "unknown-label": ("Labels that the study does not know", "Which muscle is meant must be said, never guessed."),
     "another-muscle": ("Another muscle is drawn than the image is said to be of", _WRONG_MASK),

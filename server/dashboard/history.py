@@ -77,7 +77,7 @@ def curves(records: Sequence[Record], released: Mapping[str, object], metric: st
     Args:
         records: complete rounds.
         released: model.json; empty before the release.
-        metric: ``loss``, ``auc`` or ``train_loss``.
+        metric: ``loss``, ``auc``, ``dice`` or ``train_loss``.
     """
     found: dict[str, dict[int, float]] = {}
     for record in records[1:]:

@@ -5,7 +5,8 @@ The gate is that of ``sarco-coordinator release`` (server/release_gate.py), so t
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from sarco_models.errors import RunError
@@ -13,6 +14,8 @@ from server.dashboard.files import RunFiles, number, said, table
 from server.failures import in_words
 from server.leakage import read_leakage
 from server.release_gate import Gate
+
+_MEASURES = ("dice", "hd95_mm", "thickness_error_mm", "area_error_cm2")
 
 
 @dataclass(frozen=True)
@@ -25,6 +28,19 @@ class Assessed:
     sensitivity: float | None
     specificity: float | None
     why_not: str = ""
+
+
+@dataclass(frozen=True)
+class MuscleFound:
+    """How well a muscle was found on a hospital's own test participants; None where the hospital did not tell it."""
+
+    muscle: str
+    site: str
+    participants: float | None
+    dice: float | None
+    hd95_mm: float | None
+    thickness_error_mm: float | None
+    area_error_cm2: float | None
 
 
 @dataclass(frozen=True)
@@ -52,6 +68,9 @@ class Outcome:
         prevalence: of all training participants.
         assessed: by hospital; empty before the hospitals were asked.
         verdict: of the gate; None before the hospitals have measured leakage.
+        finds_muscles: whether it draws muscles, and diagnoses nobody; the threshold is then of the quality score.
+        muscles: by muscle and hospital, in a study that finds them.
+        drawn: titles of the muscles of which test participants were told of, by hospital.
     """
 
     threshold: float | None
@@ -59,6 +78,9 @@ class Outcome:
     prevalence: float | None
     assessed: tuple[Assessed, ...]
     verdict: Verdict | None
+    finds_muscles: bool = False
+    muscles: tuple[MuscleFound, ...] = ()
+    drawn: Mapping[str, str] = field(default_factory=dict)
 
 
 def outcome_of(run: RunFiles) -> Outcome | None:
@@ -66,13 +88,38 @@ def outcome_of(run: RunFiles) -> Outcome | None:
     about = table(run.json("model.json"))
     if not about:
         return None
+    muscles = _muscles(run)
     return Outcome(
         threshold=number(about.get("threshold")),
         no_threshold=said(about.get("no_threshold", "")),
         prevalence=number(about.get("prevalence")),
         assessed=_assessed(run),
         verdict=_verdict(run),
+        finds_muscles=bool(run.study and run.study.segments),
+        muscles=muscles,
+        drawn=_drawn(muscles),
     )
+
+
+def _muscles(run: RunFiles) -> tuple[MuscleFound, ...]:
+    """What measured.json says, muscle by muscle in the study's order; what is damaged in it is left out."""
+    cfg = run.study.segmentation if run.study else None
+    told = {name: table(about) for name, about in sorted(table(run.json("measured.json")).items())}
+    found = []
+    for muscle in cfg.muscles if cfg else ():
+        for site, about in told.items():
+            if number(about.get(f"{muscle.name}.dice.mean")) is None:
+                continue
+            own = {m: number(about.get(f"{muscle.name}.{m}.mean")) for m in _MEASURES}
+            people = number(about.get(f"{muscle.name}.dice.n"))
+            found.append(MuscleFound(said(muscle.title), said(site), people, **own))
+    return tuple(found)
+
+
+def _drawn(muscles: Sequence[MuscleFound]) -> dict[str, str]:
+    """Hospital -> the muscles that it tells of."""
+    sites = dict.fromkeys(row.site for row in muscles)
+    return {site: ", ".join(row.muscle for row in muscles if row.site == site) for site in sites}
 
 
 def _verdict(run: RunFiles) -> Verdict | None:

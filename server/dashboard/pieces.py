@@ -34,12 +34,15 @@ SECTIONS = ("progress", "troubles", "outcome", "hospitals", "learning", "parts",
 PIECES = ("banner", "runs", "head", *SECTIONS)
 """Each is a macro of that name in pieces.html, and an element of that id in page.html."""
 
-METRIC_NAMES = {"auc": "AUC", "loss": "Loss", "train_loss": "Loss in training"}
+METRIC_NAMES = {"auc": "AUC", "dice": "Dice", "loss": "Loss", "train_loss": "Loss in training"}
 METRIC_WORDS = {
     "auc": "On each hospital's own validation people and on the central test people: .5 is a coin, 1 is never wrong.",
+    "dice": "Overlap of found with drawn muscles, on each hospital's own validation people and on the central test "
+    "people; mean over muscles and people. 0 is nowhere, 1 is the same outline.",
     "loss": "On the same people; lower is better. Where it rises and the AUC does not fall, the model is too sure.",
     "train_loss": "On the people whom the hospitals train on, during training: it nearly always falls.",
 }
+LOSS_OF_MUSCLES = "On the same people; lower is better. Where it rises and the Dice does not fall, it is too sure."
 COINS = {"auc": 0.5}
 STATES = {
     "answered": ("●", "answered"),
@@ -124,7 +127,7 @@ def _charts(run: RunView) -> list[dict[str, Any]]:
             found.append(
                 {
                     "name": METRIC_NAMES[metric],
-                    "words": METRIC_WORDS[metric],
+                    "words": LOSS_OF_MUSCLES if metric == "loss" and run.curves.get("dice") else METRIC_WORDS[metric],
                     "svg": line_chart(drawn, run.progress.rounds, what=METRIC_NAMES[metric], coin=COINS.get(metric)),
                     "hidden": len(drawn) - len(names_shown(drawn)),
                     "head": ["central test" if c.name == CENTRAL else c.name for c in drawn],

@@ -32,6 +32,16 @@ _DOING = {
     "assess": ("assesses the released model", "has assessed the released model"),
     "probe": ("measures what the model betrays", "has measured what the model betrays"),
 }
+_OF_MUSCLES = {
+    "evaluate": "Hospitals score the final model",
+    "assess": "Hospitals measure the muscles that the released model finds",
+}
+_DOING_OF_MUSCLES = {
+    "describe": ("counts its participants and images", "has counted its participants and images"),
+    "assess": ("measures the muscles that the released model finds", "has measured the muscles that it finds"),
+}
+"""In a study that finds muscles, where it is other than in one that diagnoses."""
+
 PHASES = (*_HEADLINES, "round", "failed")
 
 
@@ -96,11 +106,13 @@ def progress_of(run: RunFiles, records: Sequence[Record], now: float) -> Progres
     round_ = told if phase == "round" else done
     started = moment(live.get("started"))
     at_work = running is not False
-    sites = _sites(live, phase, round_) if at_work else {}
+    muscles = bool(study and study.segments)
+    sites = _sites(live, phase, round_, muscles=muscles) if at_work else {}
     attempt = int(number(live.get("attempt")) or 1)
     return Progress(
         phase=phase,
-        headline=_headline(phase, told if phase == "waiting" else round_, rounds),
+        headline=(_OF_MUSCLES.get(phase, "") if muscles else "")
+        or _headline(phase, told if phase == "waiting" else round_, rounds),
         round=round_,
         rounds=rounds,
         done=done,
@@ -145,19 +157,18 @@ def _headline(phase: str, round_: int, rounds: int) -> str:
     return _HEADLINES[phase]
 
 
-def _sites(live: Mapping[str, Any], phase: str, round_: int) -> dict[str, SiteNow]:
+def _sites(live: Mapping[str, Any], phase: str, round_: int, *, muscles: bool) -> dict[str, SiteNow]:
     found = {}
     for name, told in table(live.get("sites")).items():
         about = table(told)
         state = str(about.get("state", ""))
-        found[name] = SiteNow(
-            state, said(about.get("why", "")), number(about.get("seconds")), _doing(state, phase, round_)
-        )
+        doing = _doing(state, phase, round_, _DOING | _DOING_OF_MUSCLES if muscles else _DOING)
+        found[name] = SiteNow(state, said(about.get("why", "")), number(about.get("seconds")), doing)
     return found
 
 
-def _doing(state: str, phase: str, round_: int) -> str:
-    working, finished = (words.format(round=round_) for words in _DOING.get(phase, ("", "")))
+def _doing(state: str, phase: str, round_: int, at: Mapping[str, tuple[str, str]]) -> str:
+    working, finished = (words.format(round=round_) for words in at.get(phase, ("", "")))
     words = {
         "asked": working,
         "answered": finished,

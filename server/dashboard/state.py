@@ -32,7 +32,7 @@ from server.dashboard.troubles import (
 from server.dashboard.troubles import over as over_since
 
 VERSION = 1
-METRICS = ("auc", "loss", "train_loss")
+METRICS = ("auc", "dice", "loss", "train_loss")
 MOST_REFUSALS = 12
 MOST_TROUBLES = 20
 STOPPED = "stopped by the coordinator"

@@ -124,6 +124,14 @@ def test_without_spacing_there_are_masks_and_no_measures(folder: Path, tmp_path:
     assert measures(tmp_path / "out")["a.dcm"]["thickness_mm"] != "", "a DICOM file says its spacing"
 
 
+def test_a_model_of_millimetres_asks_for_the_spacing_where_it_can_be_said(tmp_path: Path) -> None:
+    muscle_picture(tmp_path / "in" / "b.png")
+    study, net = segmentation_study(framing="physical"), Bright()
+    released = ReleasedSegmenter(study, net, FINE, "b" * 64)  # type: ignore[arg-type]
+    run(tmp_path / "in", tmp_path / "out", Options(), Loaded(released, Segmenter(study, net)))
+    assert "--mm-per-pixel" in measures(tmp_path / "out")["b.png"]["reasons"]
+
+
 def test_calibration_csv_says_where_and_how_large(tmp_path: Path) -> None:
     muscle_picture(tmp_path / "site" / "images" / "b.png")
     table = tmp_path / "site" / "calibration.csv"

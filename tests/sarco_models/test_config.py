@@ -192,7 +192,7 @@ FAULTS = {
     "no such choice": ('[image]\nframing = "square"', ["image.framing = 'square'", "'letterbox' or 'paper'"]),
     "text for a number": ('[image]\nsize = "48"', ["image.size = '48'", "valid integer"]),
     "fraction for a count": ("[federation]\nrounds = 2.5", ["federation.rounds = 2.5", "valid integer"]),
-    "number for a text": ("[image]\nroi = 1", ["image.roi = 1", "'mask' or 'none'"]),
+    "number for a text": ("[image]\nroi = 1", ["image.roi = 1", "'mask', 'auto' or 'none'"]),
     "number for a switch": ("[training]\nbalance_classes = 1", ["training.balance_classes = 1", "valid boolean"]),
     "value for a table": ("image = 3", ["image = 3", "should be an object"]),
     "not a number": ("[training]\nlearning_rate = nan", ["training.learning_rate", "finite"]),

@@ -1,6 +1,8 @@
 """What a person has drawn is what is learned: muscles by name, pieces joined, and no guess where it is not clear."""
 
 import json
+from base64 import b64encode
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -252,10 +254,141 @@ def test_outlines_that_bound_no_clear_area_are_refused(
 
 
 def test_shapes_of_an_unknown_kind_are_refused_as_such(tmp_path: Path, frame: Frame) -> None:
-    """LabelMe's AI masks are pictures within the file: what they show is never guessed from their corners."""
-    finding = refused(labelme(tmp_path, shape("biceps", [[10, 10], [50, 30]], "mask")), frame)["labelme"]
-    assert finding.seen == "label biceps: a shape of type mask"
+    finding = refused(labelme(tmp_path, shape("biceps", [[10, 10], [50, 30]], "oriented_rectangle")), frame)["labelme"]
+    assert finding.seen == "label biceps: a shape of type oriented_rectangle"
     assert finding.remedy == "draw it as a polygon"
+
+
+def ai_mask(values: Any, left: int, top: int) -> dict[str, Any]:
+    """As LabelMe 5.3 and later keep what their AI tool has found: a PNG between two corners, both included."""
+    buffer = BytesIO()
+    Image.fromarray(values > 0).save(buffer, "PNG")
+    height, width = values.shape
+    corners = [[float(left), float(top)], [float(left + width - 1), float(top + height - 1)]]
+    return shape("biceps", corners, "mask") | {"mask": b64encode(buffer.getvalue()).decode()}
+
+
+def test_labelmes_ai_masks_are_read_to_the_pixel(tmp_path: Path, frame: Frame) -> None:
+    values = two_blocks()
+    path = labelme(tmp_path, ai_mask(values[8:32, 10:50] == 1, 10, 8), shape("triceps", box(20, 40, 80, 70)))
+    assert np.array_equal(read(path, frame)[0].classes, values)
+
+
+@pytest.mark.parametrize(
+    ("mask", "words"),
+    [
+        (shape("biceps", [[10, 10], [50, 30]], "mask"), "a mask that is no PNG"),
+        (shape("biceps", [[10, 10], [50, 30]], "mask") | {"mask": "R0lGODdhAQ"}, "a mask that is no PNG"),
+        (ai_mask(np.ones((30, 30)), 60, 40) | {"points": [[90, 60], [99, 79]]}, "a mask of 30 x 30"),
+    ],
+)
+def test_ai_masks_that_fit_nowhere_are_refused(tmp_path: Path, frame: Frame, mask: Any, words: str) -> None:
+    finding = refused(labelme(tmp_path, mask), frame)["labelme"]
+    assert finding.seen == f"label biceps: {words}"
+    assert finding.remedy == "draw it as a polygon"
+
+
+@pytest.mark.parametrize("order", [1, -1])
+@pytest.mark.parametrize("kind", ["polygon", "rectangle", "circle"])
+def test_an_outline_in_an_outline_is_no_hole_and_not_filled_in_silence(
+    tmp_path: Path, frame: Frame, kind: str, order: int
+) -> None:
+    points = {"polygon": box(30, 30, 40, 40), "rectangle": [[30, 30], [40, 40]], "circle": [[35, 35], [40, 35]]}[kind]
+    shapes = [shape("biceps", box(10, 10, 60, 60)), shape("biceps", points, kind)][::order]
+    finding = refused(labelme(tmp_path, *shapes), frame)["outline-inside"]
+    assert ("inside" if order == 1 else "around") in finding.seen
+    assert finding.seen.startswith("label biceps, shape 2: ")
+    assert "slit" in finding.remedy
+
+
+def test_outlines_side_by_side_and_specks_within_are_read(tmp_path: Path, frame: Frame) -> None:
+    shapes = [shape("biceps", box(10, 10, 40, 40)), shape("biceps", box(50, 10, 90, 40))]
+    assert (read(labelme(tmp_path, *shapes), frame)[0].classes == 1).sum() == 30 * 30 + 40 * 30
+    drawn, findings = read(labelme(tmp_path, *shapes, shape("biceps", box(20, 20, 22, 22))), frame)
+    assert (drawn.classes == 1).sum() == 30 * 30 + 40 * 30
+    assert [(f.rule, f.severity) for f in findings] == [("outline-inside", "note")]
+
+
+def test_an_ai_mask_need_not_fill_its_box(tmp_path: Path, frame: Frame) -> None:
+    """What lies in the box beside it is another piece of the muscle."""
+    values = np.zeros((30, 30))
+    values[:, :10] = 1
+    path = labelme(tmp_path, ai_mask(values, 10, 10), shape("biceps", box(25, 15, 35, 30)))
+    assert (read(path, frame)[0].classes == 1).sum() == 300 + 150
+
+
+def test_an_outline_beyond_the_picture_was_drawn_elsewhere(tmp_path: Path, frame: Frame) -> None:
+    finding = refused(labelme(tmp_path, shape("biceps", box(60, 10, 130, 40))), frame)["outline-beyond"]
+    assert finding.seen == "label biceps, shape 1: a corner at x 130, y 10, 30 pixels beyond the picture of 100 x 80"
+    assert finding.expected == "at most 2 pixels"
+    slip = labelme(tmp_path, shape("biceps", box(60, -1.5, 101, 40)))
+    assert (read(slip, frame)[0].classes == 1).sum() == 40 * 40
+
+
+@pytest.mark.parametrize("point", [["a", 4], [1], 5, None, [float("nan"), 1], [True, 1]])
+def test_a_point_that_is_none_is_named(tmp_path: Path, frame: Frame, point: Any) -> None:
+    sound = shape("triceps", box(20, 45, 80, 70))
+    path = labelme(tmp_path, sound, shape("biceps", [[1, 2], [9, 9], point, [3, 20]]))
+    finding = refused(path, frame)["labelme"]
+    assert finding.seen == "label biceps, shape 2: point 3 of 4 is no x and y"
+
+
+def test_a_file_that_was_cut_short_is_said_to_be(tmp_path: Path, frame: Frame) -> None:
+    path = labelme(tmp_path, shape("biceps", box(10, 10, 40, 40)))
+    path.write_text(path.read_text()[:-40])
+    assert refused(path, frame)["labelme"].seen == "JSON that is damaged or cut short"
+
+
+def test_a_volume_of_one_slice_along_another_axis_says_how_to_turn_it(tmp_path: Path, frame: Frame) -> None:
+    finding = refused(label_map(tmp_path, two_blocks()[:, None]), frame)["mask-slices"]
+    assert finding.seen == "a volume of 100 x 1 x 80"
+    assert "the axis of length 1 last" in finding.remedy
+
+
+# ---- what the row says of each label ---------------------------------------------------------------------------------
+
+
+def test_the_row_says_what_each_number_is(tmp_path: Path, frame: Frame) -> None:
+    """1 and 2 are the study's biceps and triceps; here they are not."""
+    path = label_map(tmp_path, two_blocks())
+    drawn, findings = read(path, frame, label="1 = RA; 2=triceps;")
+    assert drawn.present == {"rectus_abdominis", "triceps"}
+    assert (drawn.classes[10:30, 10:50] == 3).all()
+    assert not findings
+
+
+def test_what_is_unclear_is_neither_muscle_nor_background(tmp_path: Path, frame: Frame) -> None:
+    drawn, _ = read(label_map(tmp_path, two_blocks()), frame, label="1=unclear;2=triceps")
+    assert drawn.present == {"triceps"}
+    assert (drawn.classes == OUTSIDE).sum() == 20 * 40
+
+
+def test_a_label_that_does_not_matter_may_look_as_it_likes(tmp_path: Path, frame: Frame) -> None:
+    shapes = [shape("biceps", BOW_TIE), shape("triceps", box(20, 45, 80, 70))]
+    drawn, findings = read(labelme(tmp_path, *shapes), frame, label="biceps=; triceps=triceps")
+    assert drawn.present == {"triceps"}
+    assert not findings
+
+
+def test_a_label_that_the_row_forgets_is_told(tmp_path: Path, frame: Frame) -> None:
+    path = label_map(tmp_path, two_blocks())
+    _, [finding] = read(path, frame, label="2=triceps")
+    assert (finding.rule, finding.seen) == ("unknown-label", "label 1, unknown to the study")
+    finding = refused(path, frame, label="1=soleus;2=gastrocnemius")["unknown-label"]
+    assert finding.seen == "labels 1, 2, unknown to the study"
+    assert "mask_label" in finding.remedy
+
+
+def test_of_one_class_the_row_says_which_label_is_the_images_muscle(tmp_path: Path, frame: Frame) -> None:
+    drawn, _ = read(label_map(tmp_path, two_blocks()), frame, ONE, label="1=RA;2=triceps", muscle="triceps")
+    assert np.array_equal(drawn.classes == 1, two_blocks() == 2)
+
+
+def test_an_unknown_label_is_named_where_the_images_own_muscle_is_absent(tmp_path: Path, frame: Frame) -> None:
+    """It may be a misspelled one."""
+    shapes = [shape("bicpes", box(10, 10, 40, 30)), shape("triceps", box(20, 45, 80, 70))]
+    finding = refused(labelme(tmp_path, *shapes), frame, muscle="biceps")["another-muscle"]
+    assert "label bicpes, unknown to the study" in finding.seen
 
 
 def test_all_faults_of_a_file_are_told_at_once(tmp_path: Path, frame: Frame) -> None:

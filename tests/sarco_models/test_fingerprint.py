@@ -12,13 +12,16 @@ from sarco_models.fingerprint import (
     SMALL,
     Budget,
     features_of,
-    fingerprint,
     plan_of,
     planned_image,
 )
+from sarco_models.fingerprint_facts import image_facts, person_facts, summed, summed_columns
 from sarco_models.frames import Frame
+from sarco_models.schema import design_columns
 from sarco_models.segmentation import OUTSIDE
 from sarco_models.summaries import Moments
+from tests.muscle_sites import muscle_study
+from tests.sites import tables_study
 
 _STEPS = 1 << 20
 LOW, HIGH = (np.array([getattr(c, side) for c in FINGERPRINT]) for side in ("low", "high"))
@@ -26,6 +29,11 @@ LOW, HIGH = (np.array([getattr(c, side) for c in FINGERPRINT]) for side in ("low
 
 def frame(pixels: NDArray[np.uint8], mm: tuple[float, float] | None = (0.2, 0.2)) -> Frame:
     return Frame(pixels, mm, "device", (0, 0), (pixels.shape[0], pixels.shape[1]))
+
+
+def fingerprint(frames: list[Frame], classes: list[NDArray[np.uint8]]) -> NDArray[np.float64]:
+    """One participant's numbers."""
+    return person_facts(np.array([image_facts(f, c) for f, c in zip(frames, classes, strict=True)]))
 
 
 def moments_of(rows: list[list[float]]) -> Moments:
@@ -115,22 +123,49 @@ def test_pixels_are_those_of_the_images_where_the_budget_allows() -> None:
     assert large.mm_per_pixel == pytest.approx(0.175, rel=0.1)
 
 
+@pytest.mark.parametrize(("wanted", "side", "stages"), [(280, 320, 7), (250, 256, 7), (450, 512, 8), (90, 96, 5)])
+def test_the_patch_is_padded_so_that_it_can_be_halved_as_in_nnunet(wanted: int, side: int, stages: int) -> None:
+    """network_topology.get_pool_and_conv_props of nnU-Net 2: 280 pixels are halved six times, so they become 320."""
+    mm = 45 / wanted
+    plan = plan_of(moments_of([[45.0, 40.0, mm, 60.0, 30.0]] * 3), FULL)
+    assert plan.patch == (side, side)
+    assert len(plan.features) == stages
+
+
 def test_plans_of_few_or_noised_sums_are_plans() -> None:
     """A variance that noise has made 0, or as large as the range allows."""
     one = moments_of([[30.0, 30.0, 0.5, 3.0, 0.0]])
     assert plan_of(one).grey_sd == 1
     widest = moments_of([list(LOW), list(HIGH)])
-    coarsest = plan_of(widest, Budget(64, 0.1))
-    assert coarsest.patch == (96, 96)
+    coarsest = plan_of(widest, Budget(32, 0.1))
+    assert coarsest.patch == (64, 64)
     assert coarsest.mm_per_pixel <= 2
-    assert planned_image(coarsest, ImageConfig()).window_mm == pytest.approx(160, abs=0.1)
+    assert planned_image(coarsest, ImageConfig()).window_mm == pytest.approx(120, abs=0.1)
 
 
 def test_nothing_can_be_planned_where_nobody_knows_millimetres_or_muscles() -> None:
-    with pytest.raises(UndefinedMetric, match=r"region_height_mm .*no image says its mm per pixel at any hospital"):
+    with pytest.raises(
+        UndefinedMetric, match=r"region_height_mm .*no image says its mm per pixel at any hospital that tells"
+    ):
         plan_of(moments_of([[np.nan, np.nan, np.nan, 60.0, 30.0]]))
-    with pytest.raises(UndefinedMetric, match=r"grey_mean .*no image is drawn on at any hospital.*give the images"):
+    with pytest.raises(
+        UndefinedMetric, match=r"grey_mean .*no image is drawn on at any hospital that tells.*give the images"
+    ):
         plan_of(moments_of([[40.0, 40.0, 0.2, np.nan, np.nan]]))
+
+
+def test_a_person_without_images_says_nothing() -> None:
+    assert np.isnan(person_facts(np.empty((0, len(FINGERPRINT))))).all()
+
+
+def test_sums_are_of_the_fingerprint_until_there_is_a_plan_and_of_the_tables_after() -> None:
+    draft = muscle_study(segmentation={"network": "nnunet"})
+    assert summed_columns(draft) == FINGERPRINT
+    assert summed(draft).all()
+    assert summed_columns(muscle_study()) == ()
+    assert [c.name for c, used in zip(summed_columns(tables_study()), summed(tables_study()), strict=True) if used] == [
+        c.name for c in design_columns(tables_study().inputs)
+    ]
 
 
 def test_sums_of_something_else_are_no_fingerprint() -> None:

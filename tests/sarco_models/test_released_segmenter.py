@@ -9,7 +9,7 @@ import torch
 
 from sarco_models.errors import ConfigError, RunError, WeightsError
 from sarco_models.parameters import Parameters, all_tensors
-from sarco_models.released import sha256_of
+from sarco_models.release_files import sha256_of
 from sarco_models.released_segmenter import About, open_segmenter, store_segmenter
 from sarco_models.segmentation_net import SegmentationNet
 from sarco_models.shapes import ShapeRange

@@ -5,7 +5,7 @@ import pytest
 from numpy.typing import NDArray
 
 from sarco_models.errors import UndefinedMetric
-from sarco_models.shapes import Shape, ShapeRange, ShapeSums
+from sarco_models.shapes import LOGARITHMS, Shape, ShapeRange, ShapeSums, shape_sums, told_shapes
 
 SHAPE = (100, 160)
 MM = (0.2, 0.2)
@@ -92,3 +92,19 @@ def test_too_few_people_make_no_range() -> None:
     shapes, owners = people(5)
     with pytest.raises(UndefinedMetric, match="5 participants"):
         ShapeSums.of(shapes, owners).range()
+
+
+def test_sums_of_two_hospitals_come_back_from_what_they_tell() -> None:
+    parts = [ShapeSums.of(*people(n, seed)) for seed, n in enumerate((12, 8))]
+    told = [told_shapes({"biceps": part}, min_cell=5) for part in parts]
+    assert {name.split(".")[1] for name in told[0]} == set(LOGARITHMS)
+    back = [shape_sums({**one, "biceps.dice.n": 3.0, "loss": 1.0})["biceps"] for one in told]
+    found, direct = (back[0] + back[1]).range(), (parts[0] + parts[1]).range()
+    np.testing.assert_allclose((found.low, found.high), (direct.low, direct.high), rtol=1e-9)
+
+
+def test_shapes_of_few_people_are_not_told() -> None:
+    sums = ShapeSums.of(*people(4))
+    assert told_shapes({"biceps": sums}, min_cell=5) == {}
+    assert told_shapes({"biceps": ShapeSums.of([], [])}, min_cell=0) == {}
+    assert told_shapes({"biceps": sums}, min_cell=4)["biceps.log_aspect.n"] == 4

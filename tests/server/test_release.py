@@ -14,7 +14,8 @@ from sarco_models.cohort import everyone
 from sarco_models.errors import RunError
 from sarco_models.messages import Probed
 from sarco_models.protection import ReleaseConfig
-from sarco_models.released import open_release, sha256_of
+from sarco_models.release_files import sha256_of
+from sarco_models.released import open_release
 from server import release as releasing
 from server.cli import app
 from server.evaluation import released_probabilities

@@ -60,7 +60,7 @@ def plan() -> dict[str, MuscleSite]:
 def segmentation() -> SegmentationConfig:
     found = load_study(PROJECT / "configs" / "muscles.toml").segmentation
     assert found is not None
-    return found
+    return found.model_copy(update={"classes": "muscles"})  # all that is drawn, whatever the study looks for
 
 
 def images(site: Path) -> pd.DataFrame:

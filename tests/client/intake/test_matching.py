@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from client.intake.matching import Listed, id_key, match, named_masks, said_by, word_in
+from client.intake.matching import Listed, match, named_masks
+from client.intake.path_words import id_key, said_by, word_in
 from client.intake.survey import Survey, patterns, survey
 from client.mapping import MASK_NAMES, MUSCLE_WORDS, SIDE_WORDS, ImageRules, MaskRules
 
