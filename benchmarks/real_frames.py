@@ -1,6 +1,6 @@
 """A segmentation model on real frames of other people's: what it finds, and small pictures for the documents.
 
-    python benchmarks/real_frames.py --model RUN_OR_FILE [--unroll] [--assume-mm .08] [--shown SUB01_img1 ...]
+    python benchmarks/real_frames.py --model RUN_OR_FILE --data FRAMES [--unroll] [--assume-mm .08] [--shown FRAME ...]
 
 Says of every frame how the reader opened it, what was found and with which score. Pictures of --shown frames are
 written as JPEG of at most 75 kB, each with the source and the licence of its frame. There are no masks of these frames:
@@ -188,7 +188,7 @@ def main() -> None:
     """Go through all frames."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", type=Path, required=True)
-    parser.add_argument("--data", type=Path, default=ROOT.parent / "shared" / "data" / "muscle_us")
+    parser.add_argument("--data", type=Path, required=True, help="the two sets of frames, a folder each")
     parser.add_argument("--out", type=Path, default=ROOT / "docs" / "pictures")
     parser.add_argument("--shown", nargs="*", default=SHOWN)
     parser.add_argument("--unroll", action="store_true")
