@@ -66,7 +66,7 @@ def overlay(frame: Frame, muscles: Sequence[Drawn], *, synthetic: bool = False, 
     for muscle in muscles:
         colour = colour_of(muscle.number)
         for outline in outlines(muscle.mask):
-            _outlined(draw, outline * scale, colour, dashed=not muscle.accepted)
+            outlined(draw, outline * scale, colour, dash=None if muscle.accepted else _DASH)
         if muscle.line:
             ends = [((column + 0.5) * scale[0], (row + 0.5) * scale[1]) for row, column in muscle.line]
             _measured(draw, ends, colour)
@@ -95,14 +95,22 @@ def _sized(frame: Frame) -> tuple[Image.Image, NDArray[np.float64]]:
 # ---- marks on the picture --------------------------------------------------------------------------------------------
 
 
-def _outlined(draw: ImageDraw.ImageDraw, outline: Points, colour: Colour, *, dashed: bool) -> None:
+def outlined(draw: ImageDraw.ImageDraw, outline: Points, colour: Colour, *, dash: float | None = None) -> None:
+    """Draw a closed outline.
+
+    Args:
+        draw: the picture.
+        outline: (n, 2) x, y in its pixels.
+        colour: of the line.
+        dash: length of a dash, and of the gap after it; None = a solid line.
+    """
     closed = np.concatenate([outline, outline[:1]])
-    if not dashed:
+    if dash is None:
         draw.line([tuple(p) for p in closed.tolist()], fill=colour, width=2, joint="curve")
         return
     along = np.concatenate([[0], np.cumsum(np.hypot(*np.diff(closed, axis=0).T))])
-    for start in np.arange(0, along[-1], 2 * _DASH):
-        places = np.linspace(start, min(start + _DASH, along[-1]), 5)
+    for start in np.arange(0, along[-1], 2 * dash):
+        places = np.linspace(start, min(start + dash, along[-1]), 5)
         points = zip(np.interp(places, along, closed[:, 0]), np.interp(places, along, closed[:, 1]), strict=True)
         draw.line([(float(x), float(y)) for x, y in points], fill=colour, width=2)
 

@@ -16,7 +16,7 @@ from server.inlined import inline
 from server.measured import read_measured
 from server.muscle_panels import PAINTERS
 from server.muscle_run import MuscleRun
-from server.page import HEAD, MACROS, render
+from server.page import FACTS, HEAD, MACROS, OPENING, render
 from server.results import Results, Row
 from server.run_facts import Meta
 from server.runs import Run
@@ -44,14 +44,9 @@ CONTENTS = {
     "origin": "Versions, settings",
 }
 HTML = (
-    MACROS
-    + HEAD
-    + """
-<nav><b>Contents</b>{% for anchor, name in contents.items() %}<a href="#{{ anchor }}">{{ name }}</a> {% endfor %}</nav>
-<section class="finding" id="finding">{% for sentence in finding %}<p>{{ sentence }}</p>{% endfor %}</section>
-{% if facts %}<div class="facts">{% for fact in facts %}<div><b>{{ fact.number }}</b><span>{{ fact.words }}</span></div>
-{% endfor %}</div>{% endif %}
-<h2 id="asked">What was asked, and of whom</h2><p>{{ asked }}</p>{{ grid(people) }}
+    OPENING
+    + FACTS
+    + """<h2 id="asked">What was asked, and of whom</h2><p>{{ asked }}</p>{{ grid(people) }}
 {% if contact %}<details><summary>A sample of the hospitals' images</summary><figure class="contact">
 <span class="tag">SYNTHETIC</span><img src="{{ contact }}" alt="Images of the hospitals, with drawn outlines">
 </figure></details>{% endif %}

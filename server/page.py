@@ -123,17 +123,29 @@ HEAD = """<!doctype html>
 {% if synthetic %} <span class="mark">SYNTHETIC</span>{% endif %}</h1><p class="meta">{{ subtitle }}</p>
 """
 
-HTML = (
+OPENING = (
     MACROS
     + HEAD
     + """
 <nav><b>Contents</b>{% for anchor, name in contents.items() %}<a href="#{{ anchor }}">{{ name }}</a> {% endfor %}</nav>
 <section class="finding" id="finding">{% for sentence in finding %}<p>{{ sentence }}</p>{% endfor %}</section>
-{% if absent %}<p class="missing">Incomplete run: {{ absent | join("; ") }}. The report shows what there
- is.</p>{% endif %}
+"""
+)
+"""Contents and finding, with which every report begins."""
+
+FACTS = """\
 {% if facts %}<div class="facts">{% for fact in facts %}<div><b>{{ fact.number }}</b><span>{{ fact.words }}</span></div>
 {% endfor %}</div>{% endif %}
-<h2 id="compare">The comparison</h2>{{ grid(ranking) }}<p class="note">{{ comparison_note }}</p>
+"""
+"""A few large numbers."""
+
+HTML = (
+    OPENING
+    + """{% if absent %}<p class="missing">Incomplete run: {{ absent | join("; ") }}. The report shows what there
+ is.</p>{% endif %}
+"""
+    + FACTS
+    + """<h2 id="compare">The comparison</h2>{{ grid(ranking) }}<p class="note">{{ comparison_note }}</p>
 {{ folded("Probabilities: Brier score and calibration of every way of training", probabilities) if long
  else grid(probabilities) }}
 <h3>Against each other</h3>{{ grid(differences) }}<p class="note">{{ difference_note }}</p>

@@ -18,7 +18,7 @@ from PIL import Image, ImageDraw, ImageFont
 from sarco_models.aims import finding
 from sarco_models.cohort import HeldOut
 from sarco_models.mask_files import outlines
-from sarco_models.outline_tracing import Points
+from sarco_models.overlays import outlined
 from sarco_models.segmentation import OUTSIDE
 from sarco_models.segmentation_loss import merged
 from sarco_models.segmentation_reader import SegmentationReader
@@ -148,22 +148,10 @@ def _tile(example: Example) -> Image.Image:
     grey = cv2.resize(example.pixels, (_TILE, _TILE), interpolation=cv2.INTER_CUBIC)
     tile = Image.fromarray(np.asarray(grey, dtype=np.uint8)).convert("RGB")
     draw = ImageDraw.Draw(tile)
-    for mask, colour, dashed in ((example.drawn, _DRAWN, False), (example.found, _FOUND, True)):
+    for mask, colour, dash in ((example.drawn, _DRAWN, None), (example.found, _FOUND, _DASH)):
         for outline in outlines(mask):
-            _line(draw, outline * scale, colour, dashed=dashed)
+            outlined(draw, outline * scale, colour, dash=dash)
     return tile
-
-
-def _line(draw: ImageDraw.ImageDraw, outline: Points, colour: tuple[int, int, int], *, dashed: bool) -> None:
-    closed = np.concatenate([outline, outline[:1]])
-    if not dashed:
-        draw.line([tuple(p) for p in closed.tolist()], fill=colour, width=2, joint="curve")
-        return
-    along = np.concatenate([[0], np.cumsum(np.hypot(*np.diff(closed, axis=0).T))])
-    for start in np.arange(0, along[-1], 2 * _DASH):
-        places = np.linspace(start, min(start + _DASH, along[-1]), 4)
-        points = zip(np.interp(places, along, closed[:, 0]), np.interp(places, along, closed[:, 1]), strict=True)
-        draw.line([(float(x), float(y)) for x, y in points], fill=colour, width=2)
 
 
 def _font(size: int) -> ImageFont.FreeTypeFont:

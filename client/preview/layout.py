@@ -51,7 +51,7 @@ dl.words dt { font-weight: 650; margin-top: .6rem; } dl.words dd { margin: 0; ma
 """
 )
 
-HTML = """<!doctype html>
+HEAD = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
 <meta http-equiv="Content-Security-Policy" content="{{ policy }}">
 <title>{{ "SYNTHETIC: " if synthetic }}What would leave {{ site }}</title><style>{{ css }}</style></head><body>
@@ -64,7 +64,12 @@ HTML = """<!doctype html>
 {% endfor %}</tbody></table></div>{% endmacro %}
 {% if synthetic %}<div class="banner"><b>SYNTHETIC</b> &nbsp; Every participant, image and value on this page is
  computer-made. Not evidence about patients.</div>{% endif %}
-<div class="keep"><b>Keep this page inside the hospital.</b> {{ keep }}</div>
+"""
+"""Every such page up to what is to be kept: title, the macro of a table, the mark of synthetic data."""
+
+HTML = (
+    HEAD
+    + """<div class="keep"><b>Keep this page inside the hospital.</b> {{ keep }}</div>
 <main><h1>Preview of what would leave {{ site }} <span>for the study: {{ title }}</span></h1>
 <section class="verdict {{ verdict.kind }}" aria-label="Verdict"><div>
 <p class="large">{{ verdict.title }}</p>{% for line in verdict.lines %}<p>{{ line }}</p>{% endfor %}
@@ -127,3 +132,4 @@ HTML = """<!doctype html>
  <code>{{ digest }}</code>. It loads nothing and sends nothing.</p>
 </main></body></html>
 """
+)

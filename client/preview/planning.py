@@ -18,7 +18,7 @@ from markupsafe import Markup
 from client.approval import FILE as APPROVALS
 from client.approval import Approvals
 from client.planning_words import WORDS, planning
-from client.preview.layout import CSS
+from client.preview.layout import CSS, HEAD
 from client.preview.look import preview
 from client.preview.one_round import Answer, asker, scratch_site
 from client.preview.page import page
@@ -41,19 +41,9 @@ _SUMMED = {
     "moments.smallest": "Empty in this study.",
     "moments.largest": "Empty in this study.",
 }
-_HTML = """<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
-<meta http-equiv="Content-Security-Policy" content="{{ policy }}">
-<title>{{ "SYNTHETIC: " if synthetic }}What would leave {{ site }}</title><style>{{ css }}</style></head><body>
-{% macro table(t) %}<div class="scroll"><table class="{{ t.kind }}"><thead><tr>
-{% for h in t.head %}<th scope="col" class="{{ h[1] }}">{{ h[0] }}</th>{% endfor %}</tr></thead><tbody>
-{% for row in t.rows %}<tr{% if row.stays %} class="stays"{% endif %}>
-{% for cell in row.cells %}{% set kind = t.head[loop.index0][1] %}
-{% if loop.first %}<th scope="row" class="{{ kind }}">{{ cell }}</th>
-{% else %}<td class="{{ kind }}">{{ cell }}</td>{% endif %}{% endfor %}</tr>
-{% endfor %}</tbody></table></div>{% endmacro %}
-{% if synthetic %}<div class="banner"><b>SYNTHETIC</b> &nbsp; Every participant, image and value on this page is
- computer-made. Not evidence about patients.</div>{% endif %}
+_HTML = (
+    HEAD
+    + """\
 <div class="keep"><b>Keep this page inside the hospital.</b> It holds your own numbers, and nobody's image.</div>
 <main><h1>Preview of what would leave {{ site }} <span>for the plan of: {{ title }}</span></h1>
 <section class="verdict {{ "cannot-check" if refused else "may-join" }}" aria-label="Verdict"><div>
@@ -73,6 +63,7 @@ _HTML = """<!doctype html>
  <code>{{ study }}</code>. Written by <code>sarco-site preview</code>, {{ version }}. It loads nothing and sends
  nothing.</p></main></body></html>
 """
+)
 
 
 def page_of(study_file: Path, site_file: Path, *, image: bool = True, progress: Progress | None = None) -> str:
