@@ -41,7 +41,7 @@ from sarco_models.released_segmenter import ReleasedSegmenter, open_segmenter  #
 from sarco_models.segmenter import Found, Segmenter  # noqa: E402
 
 LARGEST, WIDTH = 75_000, 800
-SHOWN = ("SUB01_img1", "SUB03_img1", "rectus_img_57")
+SHOWN = ("SUB01_img1", "SUB03_img1", "rectus_img_56", "rectus_img_57")
 OUTLINES = Path(__file__).with_suffix(".json")
 
 
@@ -69,9 +69,21 @@ SOURCES = (
 )
 
 
+ASKED = "rectus_femoris"
+"""What a model is asked for that has to be: the muscle of the thigh that it knows, on frames of the other one, too."""
+
+
 def _asking(segmenter: Segmenter) -> Segmenter:
-    """Of a model that has to be asked: for the muscle of the thigh that it knows."""
-    return segmenter.asking("rectus_femoris") if segmenter.segmentation.classes == "asked" else segmenter
+    return segmenter.asking(ASKED) if segmenter.segmentation.classes == "asked" else segmenter
+
+
+def _question(model: ReleasedSegmenter, source: Source) -> str:
+    """What the model was asked for, and what the frame shows."""
+    if not model.study.segmentation or model.study.segmentation.classes != "asked":
+        return f"Shown: {source.shows}."
+    shown = source.shows.partition(",")[0]
+    unknown = "" if shown == model.title(ASKED) else f" and knows no {shown}"
+    return f"Shown: {source.shows}. The model was asked for the {model.title(ASKED)}{unknown}."
 
 
 def frames(data: Path) -> Iterator[tuple[Source, Path, Calibration | None]]:
@@ -195,8 +207,10 @@ def main() -> None:
     parser.add_argument("--assume-mm", type=float)
     asked = parser.parse_args()
     model = open_segmenter(asked.model)
-    segmenter = _asking(model.segmenter())
+    segmenter, question = _asking(model.segmenter()), ""
     for source, path, said in frames(asked.data):
+        if question != (question := _question(model, source)):
+            print(question, flush=True)
         assumed = Calibration(None, (asked.assume_mm, asked.assume_mm)) if asked.assume_mm and not said else None
         frame = read_image(path, said or assumed)
         rows, columns = frame.pixels.shape
@@ -214,7 +228,7 @@ def main() -> None:
         said_of = (said_of or "nothing found") + agreement(classes, path.stem)
         print(f"{opened}{shape}, {found.windows} windows: {said_of}", flush=True)
         if path.stem in asked.shown:
-            note = f"Shown: {source.shows}. {source.credit}"
+            note = f"{_question(model, source)} {source.credit}"
             note += " Its millimetres are a guess." if assumed else ""
             note += " Made straight before the model saw it." if asked.unroll else ""
             shown = replace(frame, mm_per_pixel=None) if assumed else frame

@@ -132,7 +132,7 @@ def lacking(
         found[place] = Change(*place, _value(need.write, before))
     policy = settings.get("policy", {})
     known_metrics = muscle_words.METRICS if study.segments else METRICS
-    if not policy.get("metrics") and study.privacy is None:
+    if not policy.get("metrics") and study.privacy is None and not study.unplanned:
         words = (
             f"may leave with every answer ({', '.join(known_metrics)} are known): without it nobody sees how well it "
             "learns"

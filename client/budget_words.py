@@ -21,8 +21,8 @@ NOT_COVERED = (
 """What no figure of a ledger covers; a study's own page says more, study by study."""
 
 _UNPROTECTED = (
-    "Models trained without protection have left this hospital: nothing limits mathematically what they tell of the "
-    "participants that they were trained on. A budget with a number refuses everything for these people."
+    "Models or sums without protection have left this hospital: nothing limits mathematically what they tell of the "
+    "participants that they were made from. A budget with a number refuses everything for these people."
 )
 _IN_DOUBT = (
     "may be people whom the ledger knows under another name, and are charged with what those had spent. If they are "

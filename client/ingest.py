@@ -162,12 +162,11 @@ def _built(run: _Run, *, proposed: bool, workers: int, progress: Progress | None
     write_site_tables(run.data, people, names, shown, RowRules(rules.images, first, run.secret, annotated=by_muscle))
     _keep_synthetic(run)
     removed = _remove_outdated(run.data, journal, done)
-    left = unmatched(_unmatched(run.study, found, matching, owners.contradicted, done))
+    left = unmatched(_unmatched(run.study, found, matching, owners.contradicted, done), found.images)
     findings, places = placed([*left, *refusals(done.records)])
     write_table(run.private / PLACES_FILE, PLACES_COLUMNS, places)
-    findings += [*people.findings, *_about_people(people, names, shown), *_about_list(absent)]
-    muscles, about_muscles = muscle_figures(run.private, (s.record.outcome for s in shown), rules.masks, run.study)
-    findings += about_muscles
+    muscles, about = muscle_figures(run.private, (s.record.outcome for s in shown), rules.masks, run.study)
+    findings += [*people.findings, *_about_people(people, names, shown), *_about_list(absent), *about]
     findings.sort(key=lambda f: (_ORDER[f.severity], f.rule, f.row or 0, f.field))
     counts = _counts(found, people, shown) | muscles
     write(run.data / REPORT_FILE, _report(run.study, counts, findings))
@@ -181,8 +180,9 @@ def lines(result: Ingested) -> tuple[str, ...]:
     found = Counter(f.severity for f in result.findings)
     told = ", ".join(f"{n} {severity}{'s' if n > 1 else ''}" for severity, n in found.items())
     muscles = [f"{title.removeprefix(DRAWN)} on {n}" for title, n in c.items() if DRAWN in title]
+    columns = f"; {c['columns']} columns of the study" if c["columns"] or not muscles else ""
     text = [
-        f"{c['people']} people, {c['people with images']} of them with images; {c['columns']} columns of the study",
+        f"{c['people']} people, {c['people with images']} of them with images{columns}",
         f"{c['images copied']} of {c['images found']} images ({c['images new']} new, {c['images changed']} changed), "
         f"{c['masks copied']} of {c['masks found']} masks copied; {c['files removed']} outdated copies removed",
         f"site data: {result.data}",
@@ -226,10 +226,10 @@ def _remove_outdated(data: Path, journal: Journal, done: Transferred) -> int:
 def _people(run: _Run) -> People:
     rules = run.mapping
     if not (rules.table.file and rules.participants.column):
-        what = "no table of participants" if not rules.table.file else "no column of ids"
-        field = "table.file" if not rules.table.file else "participants.column"
+        table = ("no table of participants", "table.file")
+        what, field = table if not rules.table.file else ("no column of ids", "participants.column")
         remedy = f"name it in {run.mapping_file} under {field}: its comments list what was found"
-        raise DataError([Finding("error", "table", TABLE, what, "both", remedy, field=field)])
+        raise DataError([Finding("error", "table", TABLE, what, "a row and an id for each", remedy, field=field)])
     sheet = read_sheet(run.source / rules.table.file, sheet=rules.table.sheet or None)
     check_headers(rules, sheet.header, run.mapping_file)
     people = convert(sheet, rules, run.study)

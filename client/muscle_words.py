@@ -69,6 +69,31 @@ def network(study: StudyConfig, layers: str) -> str:
     return f"Network U-Net around {study.model.backbone}: of that {layers}, and all of the decoder."
 
 
+def planned(study: StudyConfig) -> Iterator[str]:
+    """What the plan of the network is, from what it was made, and what approving it means; nothing without a plan."""
+    plan = _muscles(study).plan
+    if plan is None:
+        return
+    side, stages = plan.patch[0], len(plan.features)
+    yield (
+        "Hospitals agreed on it before anything is trained, in a study of its own: each that took part told sums of "
+        "its training participants' image sizes and grey levels, and the plan follows from the sums by fixed rules."
+    )
+    yield (
+        f"The network sees {side * plan.mm_per_pixel:.0f} mm along a side, as {side} pixels of {plan.mm_per_pixel:.2f} "
+        f"mm, in {stages} stages of {_listed([str(n) for n in plan.features])} features; brightness is scaled by "
+        f"{plan.grey_mean:.1f} +- {plan.grey_sd:.1f}, that of the pixels inside drawn muscles."
+    )
+    yield (
+        "What lies beyond the window is cut off, and images without mm per pixel are left out: sarco-site check-data "
+        "says how many of yours the plan does not fit. Look before you approve."
+    )
+    yield (
+        "These numbers are a part of the study: who approves it agrees to them, and with others it would be another "
+        "study. Nothing here shows whose sums they rest on; the coordinator's plan.json names the hospitals."
+    )
+
+
 def before(study: StudyConfig) -> Iterator[str]:
     """What leaves before the first round."""
     yield "Your name, and how many participants, training participants and images with a mask you have: exactly."

@@ -64,7 +64,7 @@ def _inputs(study: StudyConfig) -> Iterator[str]:
 
 
 def _leaves(study: StudyConfig, policy: Policy) -> Iterator[str]:
-    yield "Your name, your label rule, and how many participants, training participants and images you have: exactly."
+    yield "Your name, and how many participants, training participants and images with a mask you have: exactly."
     private = study.privacy
     if "sums" not in policy.statistics:
         yield "Withheld by your policy: sums. The plan is then made of other hospitals' images."

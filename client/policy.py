@@ -33,8 +33,8 @@ class Policy(Config):
         approved_studies: digests of study files approved by hand; ``sarco-site approve`` keeps its own record.
         tasks: requests that are answered at all.
         metrics: names of the metrics that may leave with a reply.
-        statistics: sums over the tables, score histogram of training participants, assessment on test participants,
-            and how well training participants can be told from others.
+        statistics: sums over the tables or of images' sizes, score histogram of training participants, assessment on
+            test participants, and how well training participants can be told from others.
         min_training_participants: with fewer people in training, nothing leaves.
         min_cell: sums, metrics and counts of fewer people than this stay here.
         min_sites: a study must not count a round of fewer hospitals.
@@ -125,13 +125,8 @@ def study_violations(policy: Policy, study: StudyConfig) -> list[tuple[Code, str
     """
     found, private, federation = [], study.privacy, study.federation
     if private is None and not policy.unprotected_training:
-        found.append(
-            (
-                Code.NOT_PRIVATE_ENOUGH,
-                "unprotected_training",
-                "is false, and the study trains without differential privacy",
-            )
-        )
+        does = "lets sums leave without noise" if study.unplanned else "trains without differential privacy"
+        found.append((Code.NOT_PRIVATE_ENOUGH, "unprotected_training", f"is false, and the study {does}"))
     if private is not None and private.statistics == "exact" and not policy.unprotected_training:
         words = 'is false, and privacy.statistics = "exact" lets sums leave without noise'
         found.append((Code.NOT_PRIVATE_ENOUGH, "unprotected_training", words))
@@ -139,9 +134,10 @@ def study_violations(policy: Policy, study: StudyConfig) -> list[tuple[Code, str
         words = f"is {policy.max_epsilon:g}, and the study spends epsilon = {private.epsilon:g}"
         found.append((Code.NOT_PRIVATE_ENOUGH, "max_epsilon", words))
     if federation.min_sites < policy.min_sites:
-        words = f"is {policy.min_sites}, and the study counts a round of {federation.min_sites}"
+        does = "is planned with" if study.unplanned else "counts a round of"
+        words = f"is {policy.min_sites}, and the study {does} {federation.min_sites}"
         found.append((Code.TOO_FEW_SITES, "min_sites", words))
-    if not federation.secure_aggregation and not policy.plain_updates:
+    if not federation.secure_aggregation and not policy.plain_updates and not study.unplanned:  # no update is made yet
         words = "is false, and the coordinator would see this hospital's own update (no secure aggregation)"
         found.append((Code.NOT_MASKED, "plain_updates", words))
     return found

@@ -20,8 +20,10 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 from PIL import Image
 
+from client.segment_asked import UNKNOWN, asks
 from client.segment_inputs import Input, Spacings
 from client.segment_journal import Journal, Record, Row
 from client.segment_table import Done, table
@@ -92,6 +94,15 @@ class Loaded:
         """Whether it is known to be trained on computer-made people."""
         return self.released.about.synthetic is True
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Muscle 1, 2, ... of the files of masks: of the study, also where the model is asked for one of them."""
+        return self.segmenter.segmentation.names if asks(self.segmenter.segmentation) else self.segmenter.muscles
+
+    def asked(self, image: Input) -> "Loaded":
+        """The same, asked for the muscle that the image is of; as it is where it need not be."""
+        return Loaded(self.released, self.segmenter.asking(image.muscle)) if image.muscle else self
+
 
 def segment(images: Sequence[Input], model: Loaded, out: Path, options: Options, told: Progress) -> Done:
     """Find and measure muscles, and write masks, pictures and tables.
@@ -106,7 +117,10 @@ def segment(images: Sequence[Input], model: Loaded, out: Path, options: Options,
     Raises:
         ConfigError: the folder cannot be written to, or holds results of another model.
     """
-    out.mkdir(parents=True, exist_ok=True, mode=0o700)
+    try:
+        out.mkdir(parents=True, exist_ok=True, mode=0o700)
+    except OSError as error:
+        raise ConfigError(f"{out}: {error.strerror}: name another folder for the results") from None
     journal = Journal(out)
     others = {r.model for r in journal.records.values()} - {model.digest}
     if others and not options.overwrite:
@@ -124,7 +138,7 @@ def segment(images: Sequence[Input], model: Loaded, out: Path, options: Options,
     told(len(todo), len(todo))
     names = tuple(image.name for image in images)
     done = Done(journal.records, len(images) - len(todo), names, model.digest, model.synthetic)
-    write_text(out / LABELS, label_descriptions([model.released.title(name) for name in model.segmenter.muscles]))
+    write_text(out / LABELS, label_descriptions([model.released.title(name) for name in model.names]))
     write_text(out / MEASURES, table(done))
     return done
 
@@ -144,7 +158,8 @@ class _Work:
     def key(self, image: Input) -> str:
         """Digest of everything that an image's results follow from; "" where it cannot be read."""
         said = f"{self.model.digest} {self.options.largest} {self.options.formats}"
-        asked = f" {self.model.segmenter.asked}" if self.model.segmenter.segmentation.classes == "asked" else ""
+        segmenter = self.model.asked(image).segmenter
+        asked = f" {segmenter.asked}" if segmenter.segmentation.classes == "asked" else ""
         digest = hashlib.sha256(f"{said}{asked}".encode())
         spacing = self.options.spacings.of(image)
         digest.update(json.dumps(asdict(spacing) if spacing else None).encode())
@@ -159,7 +174,10 @@ class _Work:
         before = self.journal.records.get(image.name)
         if before is None or before.begun or before.fault or before.key != key or self.options.overwrite:
             return False
-        return all((self.out / name).is_file() for name in before.files)
+        # --mm-per-pixel changes nothing where the file or calibration.csv has said it.
+        given, measured = self.options.spacings.mm_per_pixel, all(row.mm_per_pixel_row for row in before.rows)
+        as_before = before.assumed == given if before.assumed else measured or given is None
+        return as_before and all((self.out / name).is_file() for name in before.files)
 
     def check_free(self, images: Iterable[Input]) -> None:
         """Refuse to begin where files lie that we did not leave half done: nobody's work is written over.
@@ -182,9 +200,11 @@ class _Work:
         """Do one image, and write down what became of it."""
         self.journal.append(Record(image.name, key, self.model.digest, begun=True))
         try:
-            frame, rows = self._results(image)
+            frame, assumed = self._frame(image)
+            rows = replace(self, model=self.model.asked(image))._results(image, frame)
             size = picture_size(frame, synthetic=self.model.synthetic)
-            record = Record(image.name, key, self.model.digest, rows, tuple(self._files(image)), size=size)
+            files = tuple(self._files(image))
+            record = Record(image.name, key, self.model.digest, rows, files, size=size, assumed=assumed)
         except (SarcoError, OSError) as error:
             fault = _plain(error, image)
             record = Record(image.name, key, self.model.digest, (Row(image.name, reasons=(fault,)),), fault=fault)
@@ -195,9 +215,17 @@ class _Work:
         yield from (f"masks/{image.name}{suffixes[format_]}" for format_ in self.options.formats)
         yield f"overlays/{image.name}.png"
 
-    def _results(self, image: Input) -> tuple[Frame, tuple[Row, ...]]:
-        said = self.options.spacings.of(image)
-        frame = read_image(image.path, said, templates=self.options.templates)
+    def _frame(self, image: Input) -> tuple[Frame, tuple[float, float] | None]:
+        """The image, and the spacing that only the command has said of it."""
+        frame = read_image(image.path, self.options.spacings.of(image), templates=self.options.templates)
+        assumed = self.options.spacings.assumed(image)
+        if frame.mm_per_pixel or assumed is None:
+            return frame, None
+        return read_image(image.path, assumed, templates=self.options.templates), assumed.mm_per_pixel
+
+    def _results(self, image: Input, frame: Frame) -> tuple[Row, ...]:
+        if asks(self.model.segmenter.segmentation) and self.model.segmenter.asked is None:
+            raise ConfigError(UNKNOWN)
         found, notes = self._cleaned(self.model.segmenter.find(frame, image.name))
         numbers = [n for n in range(1, len(found.probabilities)) if found.mask(n).any()]
         rows, drawn = [], []
@@ -210,7 +238,8 @@ class _Work:
             notes = (*notes, f"{NO_SPACING[0].upper()}{NO_SPACING[1:]}.")
         picture = overlay(frame, drawn, synthetic=self.model.synthetic, note=" ".join(notes))
         write_picture(self.out / f"overlays/{image.name}.png", picture)
-        return frame, tuple(rows) or (_row(image, frame, reasons=(NOTHING_FOUND,)),)
+        nothing = f"no {self.model.released.title(image.muscle)} was found" if image.muscle else NOTHING_FOUND
+        return tuple(rows) or (_row(image, frame, reasons=(nothing,)),)
 
     def _cleaned(self, found: Found) -> tuple[Found, tuple[str, ...]]:
         if not self.options.largest:
@@ -232,10 +261,14 @@ class _Work:
             row = replace(row, **{name: getattr(measured, name) for name in _MEASURES})
         line = measured.thickness_line if measured else None
         words = _words(measured, quality)
-        return row, Drawn(self.model.released.title(name), number, mask, line, words, quality.accepted)
+        shown = self.model.names.index(name) + 1
+        return row, Drawn(self.model.released.title(name), shown, mask, line, words, quality.accepted)
 
     def _write_masks(self, image: Input, frame: Frame, found: Found, *, accepted: bool) -> None:
-        base, stored = self.out / "masks" / image.name, on_stored_frame(found.classes, frame)
+        names = self.model.names
+        numbers = np.array([0, *(names.index(name) + 1 for name in self.model.segmenter.muscles)], dtype=np.uint8)
+        classes = numbers[found.classes]
+        base, stored = self.out / "masks" / image.name, on_stored_frame(classes, frame)
         base.parent.mkdir(parents=True, exist_ok=True)
         if "nifti" in self.options.formats:
             spacing = spacing_for_itk(image.path, frame.mm_per_pixel)
@@ -243,16 +276,15 @@ class _Work:
         if "png" in self.options.formats:
             write_png(base.with_name(base.name + ".png"), stored, overwrite=True)
         if "labelme" in self.options.formats:
-            titles = self.model.segmenter.muscles
             page = base.with_name(base.name + ".json")
             flags = {"accepted": accepted}
             if frame.facts.format == "DICOM":  # LabelMe opens pictures only
                 tissue = base.with_name(base.name + ".tissue.png")
                 write_picture(tissue, Image.fromarray(frame.pixels))
-                write_labelme(page, found.classes, titles, Pictured(tissue.name, flags), overwrite=True)
+                write_labelme(page, classes, names, Pictured(tissue.name, flags), overwrite=True)
             else:
                 where = Pictured(_relative(image.path, page.parent), flags)
-                write_labelme(page, stored, titles, where, overwrite=True)
+                write_labelme(page, stored, names, where, overwrite=True)
 
 
 def _relative(path: Path, folder: Path) -> str:

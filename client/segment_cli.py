@@ -11,8 +11,9 @@ from sarco_models.errors import ConfigError, SarcoError
 
 if TYPE_CHECKING:  # --help does not wait for torch
     from client.segment import Format, Options
+    from client.segment_inputs import Input
     from client.workspace import SiteConfig
-    from sarco_models.segmenter import Segmenter
+    from sarco_models.released_segmenter import ReleasedSegmenter
 
 console = Console()
 _FORMATS = "nifti,png,labelme"
@@ -32,7 +33,9 @@ def segment(  # noqa: PLR0913, PLR0917 - options of a command
     mm_per_pixel: Annotated[
         float | None, typer.Option(help="Of images that say nothing of it, and are not in calibration.csv.")
     ] = None,
-    muscle: Annotated[str, typer.Option(help="Which one is on the images, for a model that has to be asked.")] = "",
+    muscle: Annotated[
+        str, typer.Option(help="Which one all images are of; else their names or images.csv say it.")
+    ] = "",
     formats: Annotated[str, typer.Option(help="Of the masks.")] = _FORMATS,
     largest: Annotated[bool, typer.Option("--largest", help="Keep the largest piece of each muscle.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace files, corrected ones too.")] = False,
@@ -53,10 +56,12 @@ def segment(  # noqa: PLR0913, PLR0917 - options of a command
 
     try:
         config = _site(site)
-        options = _options(config, site, calibration, mm_per_pixel, formats)
+        calibration, words = _calibration(calibration, config, site, images)
+        options = _options(config, calibration, mm_per_pixel, formats)
         options = options.saying(overwrite=overwrite, largest=largest)
         found, opened = inputs(images), open_segmenter(model)
-        segmenter = _asked(opened.segmenter(choose(config.device if config else "auto")), muscle)
+        found, asked = _asked(found, opened, muscle)
+        segmenter = opened.segmenter(choose(config.device if config else "auto"))
         columns = (TextColumn("images"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
         with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
             task = bar.add_task("images", total=len(found))
@@ -68,22 +73,26 @@ def segment(  # noqa: PLR0913, PLR0917 - options of a command
         Console(stderr=True).print("error:", str(error), highlight=False, markup=False, soft_wrap=True)
         raise typer.Exit(2) from None
     mark = ("SYNTHETIC: the model was trained on computer-made people",) if done.synthetic else ()
-    for line in (*mark, *summary(done), f"written: {out / PAGE}"):
+    for line in (*mark, *words, *asked, *summary(done), f"written: {out / PAGE}"):
         console.print(line, highlight=False, markup=False, soft_wrap=True)
     raise typer.Exit(int(bool(done.failed)))
 
 
-def _asked(segmenter: "Segmenter", muscle: str) -> "Segmenter":
-    """The model, asked for the muscle that the command names."""
-    if muscle:
-        return segmenter.asking(muscle)
-    if segmenter.segmentation.classes == "asked" and segmenter.asked is None:
-        known = ", ".join(segmenter.segmentation.names)
-        raise ConfigError(
-            f"--muscle is missing: this model finds the muscle that it is asked for, one of {known}; give the images "
-            "of each muscle a folder of their own"
-        )
-    return segmenter
+def _asked(
+    found: "tuple[Input, ...]", opened: "ReleasedSegmenter", muscle: str
+) -> "tuple[tuple[Input, ...], tuple[str, ...]]":
+    """The images with the muscle that the model is asked for, and what to say of it."""
+    from client.segment_asked import asks, told, with_muscles
+
+    segmentation = opened.study.segmentation
+    assert segmentation is not None  # noqa: S101 - open_segmenter has seen to it
+    if not asks(segmentation) and not (muscle and segmentation.classes == "asked"):
+        if muscle:
+            raise ConfigError(f"{muscle!r}: this model is not asked for a muscle: leave --muscle out")
+        return found, ()
+    with_ = with_muscles(found, segmentation, muscle)
+    titles = {name: opened.title(name) for name in segmentation.names}
+    return with_, () if muscle else tuple(told(with_, titles))
 
 
 def _site(path: Path | None) -> "SiteConfig | None":
@@ -95,16 +104,26 @@ def _site(path: Path | None) -> "SiteConfig | None":
     return load_config(path, SiteConfig)
 
 
-def _options(
-    config: "SiteConfig | None", site: Path | None, calibration: Path | None, mm: float | None, formats: str
-) -> "Options":
+def _calibration(
+    named: Path | None, config: "SiteConfig | None", site: Path | None, images: list[Path]
+) -> tuple[Path | None, tuple[str, ...]]:
+    """calibration.csv as named, or of site.toml's data, or the only one at the images or up to two folders above."""
+    if named:
+        return named, ()
+    folders = [site.parent / config.data] if config and site else [
+        folder for place in images for folder in (place.resolve(), *place.resolve().parents[:2])
+    ]  # fmt: skip
+    found = {folder / "calibration.csv" for folder in folders if (folder / "calibration.csv").is_file()}
+    if len(found) != 1:
+        return None, ()
+    return (only := found.pop()), (f"millimetres: of files, and of {only}",)
+
+
+def _options(config: "SiteConfig | None", calibration: Path | None, mm: float | None, formats: str) -> "Options":
     """What is known of the images, from site.toml and the command."""
     from client.segment import Options
     from client.segment_inputs import Spacings
 
-    if calibration is None and config and site:
-        beside = site.parent / config.data / "calibration.csv"
-        calibration = beside if beside.is_file() else None
     spacings = Spacings.read(calibration, (mm, mm) if mm is not None else None)
     return Options(_formats(formats), spacings, config.templates if config else ())
 

@@ -4,6 +4,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from client.intake.survey import patterns
+from client.mapping import MASK_FILES
+from client.segment_journal import FILE
 from sarco_models.dicom import is_dicom
 from sarco_models.errors import ConfigError
 from sarco_models.hints import Calibration, read_calibrations
@@ -18,17 +21,19 @@ class Input:
     Attributes:
         path: of the file.
         name: of its results: its own name, with the folders below the one that was named.
+        muscle: of the study, that the image is of; "" = not said, or the model need not know.
     """
 
     path: Path
     name: str
+    muscle: str = ""
 
 
 def inputs(places: Sequence[Path]) -> tuple[Input, ...]:
     """Images among files and folders, in the order of their names; a folder is searched to its bottom.
 
     A file that is named is taken for an image, whatever it is called; in a folder, what has the suffix of a picture,
-    or none and is a DICOM file.
+    or none and is a DICOM file; but neither results of ours nor what ``sarco-site ingest`` would call a mask.
 
     Raises:
         ConfigError: a place does not exist, holds no image, or two images would have the same name.
@@ -52,7 +57,13 @@ def _in_place(place: Path) -> Iterator[Input]:
         return
     if not place.is_dir():
         raise ConfigError(f"{place}: no such file or folder: name images, or folders of images")
-    files = [p for p in sorted(place.rglob("*")) if p.is_file() and not _hidden(p.relative_to(place))]
+    is_mask, ours = patterns(MASK_FILES), {journal.parent for journal in place.rglob(FILE)}
+    files = [
+        path
+        for path in sorted(place.rglob("*"))
+        if path.is_file() and not _hidden(path.relative_to(place)) and ours.isdisjoint(path.parents)
+        if not is_mask(path.relative_to(place).as_posix())
+    ]
     images = [p for p in files if p.suffix.lower() in _SUFFIXES or (not p.suffix and _dicom(p))]
     if not images:
         raise ConfigError(f"{place}: holds no image (DICOM, JPEG, PNG, TIFF or BMP): name another folder")
@@ -96,11 +107,14 @@ class Spacings:
         return Spacings(rows, path.parent.resolve() if path else Path(), mm_per_pixel)
 
     def of(self, image: Input) -> Calibration | None:
-        """What is said of an image: by its path below the folder of calibration.csv, else by its name alone."""
-        said = next((self.rows[key] for key in self._keys(image) if key in self.rows), None)
-        if self.mm_per_pixel is None or (said and said.mm_per_pixel):
-            return said
-        return replace(said or Calibration(None, None), mm_per_pixel=self.mm_per_pixel)
+        """What calibration.csv says of an image: by its path below that folder, else by its name alone."""
+        return next((self.rows[key] for key in self._keys(image) if key in self.rows), None)
+
+    def assumed(self, image: Input) -> Calibration | None:
+        """The same with :attr:`mm_per_pixel`, for an image of which nothing else says it; None where it is not said."""
+        if self.mm_per_pixel is None:
+            return None
+        return replace(self.of(image) or Calibration(None, None), mm_per_pixel=self.mm_per_pixel)
 
     def _keys(self, image: Input) -> Iterable[str]:
         path = image.path.resolve()

@@ -58,6 +58,7 @@ class Record:
         begun: its files are being written.
         fault: why there are none; "" where there are.
         size: width and height of the overlay above its caption.
+        assumed: millimetres per pixel (row, column) that the command gave, where nothing else said them.
     """
 
     image: str
@@ -68,6 +69,7 @@ class Record:
     begun: bool = False
     fault: str = ""
     size: tuple[int, int] = (0, 0)
+    assumed: tuple[float, float] | None = None
 
 
 class Journal:
@@ -107,4 +109,7 @@ def _record(line: str) -> Record:
     found = json.loads(line)
     rows = tuple(Row(**{**row, "reasons": tuple(row["reasons"])}) for row in found.pop("rows"))
     width, height = found["size"]
-    return Record(**{**found, "rows": rows, "files": tuple(found["files"]), "size": (width, height)})
+    assumed = tuple(found["assumed"]) if found.get("assumed") else None
+    return Record(
+        **{**found, "rows": rows, "files": tuple(found["files"]), "size": (width, height), "assumed": assumed}
+    )

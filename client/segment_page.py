@@ -42,8 +42,8 @@ tbody td, tbody th { border-bottom: 1px solid var(--rule); font-weight: 400; }
 .card img { width: 100%; display: block; background: #000; object-fit: cover; object-position: top; }
 .card h3 { margin: 0 0 .5rem; font-size: .9rem; overflow-wrap: anywhere; } .card .sev { font-weight: 650; }
 .look .sev { color: var(--warn); } .fine .sev { color: var(--good); }
-.card ul { margin: .3rem 0 0; padding-left: 1.1rem;
-  font-size: .85rem; } .card a { color: var(--blue); } .card nav { font-size: .85rem; margin-top: .4rem; }
+a { color: var(--blue); } .card ul { margin: .3rem 0 0; padding-left: 1.1rem;
+  font-size: .85rem; } .card nav { font-size: .85rem; margin-top: .4rem; }
 .card nav a { margin-right: .9rem; } .none { background: var(--soft); padding: 1.6rem .8rem; text-align: center; }
 body:has(#doubtful:checked) .fine, body:has(#accepted:checked) .look { display: none; }
 @media print { .show, .card nav { display: none; } .card { break-inside: avoid; } }
@@ -73,7 +73,7 @@ are in <a href="{{ measures }}">{{ measures }}</a>.</p>{% endif %}
 {% for c in cards %}<article class="card {{ 'look' if c.doubtful else 'fine' }}"><h3>{{ c.name }}</h3>
 {% if c.picture %}<a href="{{ c.picture }}"><img loading="lazy" src="{{ c.picture }}" alt="{{ c.alt }}"
  style="aspect-ratio: {{ c.size[0] }} / {{ c.size[1] }}"></a>
-{% else %}<div class="none">Not done</div>{% endif %}
+{% else %}<div class="none">{{ c.without }}</div>{% endif %}
 {% for line in c.lines %}<div><span class="sev">{{ line.mark }}</span> {{ line.words }}</div>
 {% if line.reasons %}<ul>{% for reason in line.reasons %}<li>{{ reason }}</li>{% endfor %}</ul>{% endif %}{% endfor %}
 {% if c.links %}<nav>{% for link in c.links %}<a href="{{ link.href }}">{{ link.words }}</a>{% endfor %}</nav>
@@ -88,7 +88,8 @@ command is given again, unless with <code>--overwrite</code>; a study takes them
 images.csv.</p>
 <p class="note">A dashed outline was not accepted: its score is below {{ '%.2f' | format(threshold) }}. The score is
 the product of what the network expects of its own Dice, of how far it agrees with itself on the mirrored image, of how
-sure it is along the edge, and of the shape.</p>
+sure it is along the edge, and of the shape. Dice says how far two outlines cover each other: 1 is the same outline, 0
+nothing in common.</p>
 </main></body></html>
 """
 
@@ -115,6 +116,7 @@ class _Card:
     doubtful: bool
     lines: tuple[_Line, ...]
     links: tuple[_Link, ...]
+    without: str
 
 
 @dataclass(frozen=True)
@@ -152,12 +154,14 @@ def _card(record: Record, model: ReleasedSegmenter) -> _Card:
     links = tuple(_Link(quote(name), next(w for end, w in words.items() if name.endswith(end))) for name in masks)
     doubtful = not record.rows or not all(row.accepted for row in record.rows)
     alt = ", ".join(line.words for line in lines)
-    return _Card(record.image, quote(picture), record.size, alt, doubtful, lines, links)
+    without = "Not done" if record.fault else "No picture"
+    return _Card(record.image, quote(picture), record.size, alt, doubtful, lines, links, without)
 
 
 def _line(row: Row, model: ReleasedSegmenter, *, first: bool) -> _Line:
     if not row.muscle:
-        return _Line("Nothing:", "; ".join(row.reasons), ())
+        words = "; ".join(row.reasons)
+        return _Line("Look at it:", f"{words[:1].upper()}{words[1:]}", ())
     parts = [model.title(row.muscle)]
     for value, form in (
         (row.thickness_mm, "{:.1f} mm thick"), (row.csa_cm2, "{:.2f} cm²"), (row.width_mm, "{:.0f} mm wide"),

@@ -63,10 +63,12 @@ def sections(study: StudyConfig, manifest: Manifest, policy: Policy) -> list[Sec
         return [Section(*told) for told in planning_words.planning(study, policy)]
     told, muscles = muscle_words, study.segments
     after = tuple(told.after(study, policy, _probe(study)) if muscles else _after(study, policy))
+    plan_words = tuple(told.planned(study)) if muscles else ()
     return [
         Section("What it is for", tuple(told.purpose(study) if muscles else _purpose(study))),
         Section("What is read here", tuple(_inputs(study))),
         Section("What is done here", tuple(_work(study, manifest))),
+        *([Section("How its network was planned", plan_words)] if plan_words else []),
         Section("What leaves before the first round", tuple(told.before(study) if muscles else _before(study, policy))),
         Section("What leaves in every round", tuple(_each_round(study, manifest, policy))),
         Section("What leaves after the last round", after),

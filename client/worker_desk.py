@@ -137,10 +137,13 @@ def _warmed(site: Site) -> int:
     """Make now what is made at first use; returns the bytes of the largest message that this study can have."""
     torch.set_num_threads(site.threads)
     importlib.import_module("albumentations")  # a tenth of a second that the first round would wait for
-    numbers = sum(t.numel() for t in (*site.tensors.values(), *fixed_tensors(site.model).values()))
-    _ = site.norms, site.persons, site.audit, site.ledger
+    _ = site.persons, site.audit, site.ledger
     if site.study.federation.secure_aggregation:
         _ = site.identity
+    if site.study.unplanned:  # no network can be built yet, and none is asked for
+        return _BESIDE_BYTES
+    numbers = sum(t.numel() for t in (*site.tensors.values(), *fixed_tensors(site.model).values()))
+    _ = site.norms
     return 4 * numbers + _BESIDE_BYTES
 
 

@@ -4,6 +4,8 @@ A count of 1 to ``min_cell - 1`` is small. Zero is not: it is nobody's. A single
 total minus the rest, so that a second one is hidden with it.
 """
 
+from collections.abc import Hashable, Sequence, Set
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
@@ -36,4 +38,28 @@ def hidden(counts: Counts, min_cell: int) -> Labels:
         if counts[mask].sum() >= min_cell:
             break
         mask[cell] |= counts[cell] > 0
+    return mask
+
+
+def hidden_groups(owners: Sequence[Set[Hashable]], min_cell: int) -> Labels:
+    """The counts of things, such as images, that may not be shown when the total of all of them is known.
+
+    A count of things may be large and be of one person. So it is people that are counted: whoever owns any of them.
+
+    Args:
+        owners: of each group of things: who owns any of it; a person may be in several groups.
+        min_cell: the smallest number of people of whom a count may be shown; 1 hides nothing.
+
+    Returns:
+        (groups,) True for those of too few people. When all that is hidden is of fewer than ``min_cell`` people
+        together, so that subtraction would tell of them, the groups of the fewest others are hidden too.
+    """
+    people = np.array([len(group) for group in owners], dtype=np.int64)
+    mask = small(people, min_cell)
+    if not mask.any():
+        return mask
+    for group in np.argsort(people, kind="stable"):
+        if len(set().union(*(owners[k] for k in np.flatnonzero(mask).tolist()))) >= min_cell:
+            break
+        mask[group] |= people[group] > 0
     return mask

@@ -10,7 +10,6 @@ from dataclasses import dataclass, replace
 from itertools import combinations
 from pathlib import Path
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -19,23 +18,16 @@ from sarco_models.frames import Frame
 from sarco_models.label_words import listed, muscle_called, muscles_called, said_of_labels
 from sarco_models.masks import LabelFile, open_labels
 from sarco_models.segmentation import BACKGROUND, OUTSIDE, SegmentationConfig
+from sarco_models.shared_pixels import Mask, overlapping
 
 DRAWN_VERSION = 2
 """Raise it when the same file would give other classes, so that no stale cache is read."""
-
-THIN_MM, THIN_PIXELS = 1.0, 3
-"""Two muscles that overlap by a band of this width share an outline that was drawn twice; more is a contradiction."""
-
-THIN_SHARE = 0.1
-"""Of the smaller of two muscles: where more of it is covered, it is not its border."""
 
 UNCLEAR = "unclear"
 """What a label may mean beside a muscle: nobody knows what it is, and nothing is learned or measured there."""
 
 _DRAW = "draw it, or name in the column annotated of images.csv what was looked for and is not there"
 _NAME_IT = "say in the column mask_label of images.csv which label is the muscle of the column muscle"
-
-Mask = NDArray[np.bool_]
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,7 +92,8 @@ def read_drawn(  # noqa: PLR0913 - a file, its frame, and what images.csv says o
     if unclear is not None:
         drawn.classes[unclear] = OUTSIDE
     reading.stop()
-    return drawn, tuple(reading.findings)
+    others = reading.others(file, said, named)
+    return drawn, (*reading.findings, *beside(drawn, others, frame, segmentation, path.name))
 
 
 def join_drawn(
@@ -123,6 +116,21 @@ def join_drawn(
     reading.stop()
     annotated = frozenset[str]().union(*(part.annotated for part in parts))
     return replace(joined, annotated=annotated), tuple(reading.findings)
+
+
+def beside(
+    drawn: Drawn, others: Mapping[str, Mask], frame: Frame, segmentation: SegmentationConfig, file: str = ""
+) -> tuple[Finding, ...]:
+    """Warnings where the one muscle of a drawing lies over others that are not asked for: one of both is wrong."""
+    own, found = next(iter(drawn.present), ""), list[Finding]()
+    for name, mask in others.items() if own and segmentation.single else ():
+        drawn_own = drawn.classes == 1
+        both = drawn_own & mask
+        seen, expected, thin = overlapping((own, name), both, min(int(drawn_own.sum()), int(mask.sum())), frame)
+        if both.any() and not thin:
+            remedy = f"draw where one ends and the other begins; until then {own} is taken as it is drawn"
+            found.append(Finding("warning", "overlapping-muscles", file, seen, expected, remedy, field="mask"))
+    return tuple(found)
 
 
 class _Reading:
@@ -280,15 +288,27 @@ class _Reading:
                 classes[both] = OUTSIDE
         return drawn
 
+    def others(self, file: LabelFile, said: str | dict[str, str], named: Mapping[str, str]) -> dict[str, Mask]:
+        """Where the study asks for one muscle: what the file holds of others, as far as it can be read."""
+        if not self._one or (isinstance(said, str) and said and self._own != muscle_called(said, self._segmentation)):
+            return {}  # the hospital's names are not the study's
+        masks: dict[str, Mask] = {}
+        for name in [n for n in file.names if n not in named]:
+            muscle = muscle_called(name if isinstance(said, str) else said.get(name, ""), self._segmentation)
+            try:
+                mask = file.mask(name) if muscle not in (None, self._own) else None
+            except MaskError:
+                continue  # its own faults do not matter here
+            if muscle and mask is not None:
+                masks[muscle] = masks[muscle] | mask if muscle in masks else mask
+        return masks
+
     def _overlap(self, name: str, other: str, both: Mask, smaller: int, frame: Frame) -> None:
-        pixels, width = int(both.sum()), _width(both)
-        thin = max(float(THIN_PIXELS), THIN_MM / min(frame.mm_per_pixel)) if frame.mm_per_pixel else float(THIN_PIXELS)
-        seen = f"{name} and {other} overlap by {pixels} pixels, at most {width:.0f} wide"
-        if width <= thin and pixels <= THIN_SHARE * smaller:
+        seen, expected, thin = overlapping((name, other), both, smaller, frame)
+        if thin:
             expected, remedy = "muscles side by side", "nothing to do: these pixels are left out of account"
             self._add("note", "overlap-thin", seen, expected, remedy)
             return
-        expected = f"at most {thin:.0f} pixels wide, and {THIN_SHARE:.0%} of the smaller one"
         self._add("error", "overlapping-muscles", seen, expected, "draw where one ends and the other begins")
 
     def _of_label(self, finding: Finding, label: str) -> Finding:
@@ -318,9 +338,3 @@ class _Wanted:
             return False
         muscle = muscle_called(label, self.segmentation)
         return label in self.labels or (muscle is not None and (not self.one or muscle == self.own))
-
-
-def _width(mask: Mask) -> float:
-    """Pixels across a mask at its widest place."""
-    padded = np.pad(mask.view(np.uint8), 1)
-    return 2 * float(cv2.distanceTransform(padded, cv2.DIST_C, 3).max()) - 1

@@ -123,7 +123,7 @@ def _reading(path: Path, read: Callable[[], Read]) -> Read:
         )
         raise MaskError([finding]) from None
     except Exception as fault:  # readers raise anything on damaged bytes
-        seen = f"reading stopped ({type(fault).__name__})"
+        seen = "cut off" if isinstance(fault, EOFError) else f"reading stopped ({type(fault).__name__})"
         remedy = "save it again, with the suffix of its format"
         raise MaskError([Finding("error", "mask-file", path.name, seen, _FORMATS, remedy)]) from None
 

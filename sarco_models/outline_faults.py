@@ -124,7 +124,7 @@ def _beyond(shape: dict[str, Any], page: dict[str, Any]) -> _Fault | None:
     if most <= limit:
         return None
     x, y = points[int(away.argmax())]
-    seen = f"a corner at x {x:.0f}, y {y:.0f}, {most:.0f} pixels beyond the picture of {size[0]} x {size[1]}"
+    seen = f"a corner at x {x:.0f}, y {y:.0f}, {most:.0f} pixels beyond the picture, {size[0]} wide and {size[1]} high"
     return "error", "outline-beyond", seen, f"at most {limit:.0f} pixels", "check that it was drawn on this picture"
 
 

@@ -84,7 +84,10 @@ def judge(
     faults = [
         (expected, f"the network itself expects a Dice of {expected:.2f}"),
         (1.0 if agreement is None else agreement, f"mirrored, it finds another outline (Dice {agreement or 0:.2f})"),
-        (min(1.0, (1 - entropy) / (1 - SURE)), f"the edge is blurred ({entropy:.2f} bits per pixel)"),
+        (
+            min(1.0, (1 - entropy) / (1 - SURE)),
+            f"the network is not sure where the edge is ({entropy:.2f}; 0 is sure, 1 a guess)",
+        ),
         *_faults_of_shape(Shape.of(mask, mm_per_pixel), drawn),
         *_faults_of_place(mask, found.blank),
     ]

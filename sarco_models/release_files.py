@@ -5,11 +5,14 @@ from __future__ import annotations
 import hashlib
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sarco_models.errors import RunError
 
-MANIFEST = "manifest.json"
+if TYPE_CHECKING:
+    from sarco_models.sections import AutoMasksConfig
+
+MANIFEST, README = "manifest.json", "README.txt"
 MODEL, FROZEN, STUDY, ABOUT = "model.safetensors", "frozen.safetensors", "study.json", "model.json"
 
 
@@ -32,6 +35,15 @@ def verified(folder: Path) -> dict[str, Any]:
         if sha256_of(folder / name) != facts["sha256"]:
             raise RunError(f"{folder / name}: was changed after the release: get the release again")
     return about
+
+
+def needs(auto: AutoMasksConfig | None) -> dict[str, dict[str, str]]:
+    """What a model needs that is no part of its release: ``{"segmenter": {"name", "sha256"}}``; empty: nothing.
+
+    Args:
+        auto: how its study finds masks; the hash is that of :func:`sarco_models.segmenter_files.segmenter_digest`.
+    """
+    return {} if auto is None else {"segmenter": {"name": auto.segmenter, "sha256": auto.sha256}}
 
 
 def sha256_of(path: Path) -> str:

@@ -114,6 +114,8 @@ def open_segmenter(place: Path) -> ReleasedSegmenter:
     folder, weights = (place, place / MODEL) if place.is_dir() else (place.parent, place)
     if not weights.is_file():
         remedy = "name the folder of a run that is complete, of a release, or a .safetensors file"
+        trained = sorted(place.glob(f"arms/*/*/{MODEL}"))
+        remedy += f"; here is one of {len(trained)}: {trained[0].parent}" if trained else ""
         raise RunError(f"{weights}: no such model: {remedy}")
     synthetic = verified(folder)["synthetic"] if place.is_dir() and (folder / MANIFEST).is_file() else None
     study = _study(folder)

@@ -31,12 +31,14 @@ def odds(epsilon: float, delta: float, who: str = "one person") -> str:
 def uncovered(study: StudyConfig) -> tuple[str, ...]:
     """What leaves a hospital in this study without being covered by any epsilon, each in a sentence."""
     cfg = study.privacy
+    if study.unplanned:
+        return _of_a_plan(cfg)
     muscles = study.segments
     lines = [
-        "That a hospital took part, its name, and with it that its participants may have: sent as it is.",
+        _TAKING_PART,
         "How many participants a hospital has, how many it trains on, and how many images: exact counts."
         + _BY_CLASS * (not muscles),
-        "A refusal for want of budget: it tells that people of the hospital were in earlier studies.",
+        _REFUSAL,
         f"Loss and {'Dice' if muscles else 'AUC'} on validation participants in every round, where the hospital's "
         "policy lets them out.",
         _measures() if muscles else _assessment(cfg),
@@ -55,6 +57,15 @@ def uncovered(study: StudyConfig) -> tuple[str, ...]:
     return tuple(lines)
 
 
+def _of_a_plan(cfg: PrivacyConfig | None) -> tuple[str, ...]:
+    """Of a study that asks for sums over images, once, and trains nothing."""
+    counts = "How many participants a hospital has, how many are in training, and how many images: exact counts."
+    sums = "Sums over the sizes and grey levels of training participants' images: without noise."
+    return (_TAKING_PART, counts, _REFUSAL, *((sums,) if cfg is None or cfg.statistics == "exact" else ()))
+
+
+_TAKING_PART = "That a hospital took part, its name, and with it that its participants may have: sent as it is."
+_REFUSAL = "A refusal for want of budget: it tells that people of the hospital were in earlier studies."
 _BY_CLASS = (
     " People are split class by class, and the number of training participants follows from it, so that with the total "
     "it tells the number of cases modulo a few."
@@ -105,7 +116,8 @@ def _several(cfg: PrivacyConfig) -> str:
 
 
 def _beginning(study: StudyConfig) -> str:
-    if not study.uses_images or study.model.weights == "none":
+    alone = study.segmentation is not None and study.segmentation.network == "nnunet"
+    if not study.uses_images or study.model.weights == "none" or alone:
         return "What a run begins with: random numbers, or a model released before, which has a statement of its own."
     if study.model.weights == "phantom":
         return "The starting weights; they were trained on drawn phantoms, on no person."

@@ -67,7 +67,8 @@ def descriptions(federation: Federation) -> dict[int, Described]:
         QuorumLost: too few sites are there, or too few describe themselves soundly.
     """
     _wait(federation)
-    federation.live.phase("describe", seconds=federation.study.federation.round_deadline_s)
+    phase = "plan" if federation.study.unplanned else "describe"
+    federation.live.phase(phase, seconds=federation.study.federation.round_deadline_s)
     described, failures = federation.meet()
     names, nodes = [d.site for d in described.values()], federation.membership.nodes
     for node in set(nodes) - set(described):
@@ -82,7 +83,7 @@ def descriptions(federation: Federation) -> dict[int, Described]:
                 name, nodes[node].refused = nodes[node].name, fault
             failures[name or f"node {node} ({description.site[:80]})"] = fault
             del described[node]
-    federation.require_quorum(len(described), failures, "describe")
+    federation.require_quorum(len(described), failures, phase)
     federation.absent |= failures
     return described
 

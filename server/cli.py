@@ -13,7 +13,7 @@ from rich.table import Table
 from sarco_models.errors import SarcoError
 from server import operating_cli
 from server.dashboard.cli import dashboard
-from server.plan_cli import plan, show_plan_of
+from server.plan_cli import plan, require_trained, show_plan_of
 
 if TYPE_CHECKING:
     from server.runs import Run
@@ -61,7 +61,9 @@ def release(
     from server.runs import Run
 
     try:
-        done = hand_out(Run.open(folder), out, attack)
+        run = Run.open(folder)
+        require_trained(run)
+        done = hand_out(run, out, attack)
     except SarcoError as error:
         Console(stderr=True).print("error:", error, highlight=False, markup=False, soft_wrap=True)
         raise typer.Exit(1) from None

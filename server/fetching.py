@@ -1,25 +1,30 @@
 """Replies fetched in the background, so that one that is stuck on its way holds up nobody and no deadline.
 
 Flower hands a reply over as soon as its sender has announced it, and then waits for its pieces, up to three minutes for
-a sender that has died in the middle; one call for several replies returns when all have come. So a call that takes long
-is left to itself, and another one asks for the rest. Flower calls a message unknown once its reply was handed over:
-that is no loss as long as an earlier call still fetches it.
+a sender that has died in the middle; its own grid fetches the pieces of several replies one after the other, and gives
+all of them when the last has come. So each reply that was announced is opened by itself (:func:`replies_of`), a call
+that takes long is left to itself, and another one asks for the rest. Flower calls a message unknown once its reply was
+handed over: that is no loss as long as an earlier call still fetches it.
 
 Flower's own reading of a reply raises where a sender has put together what is none, and the replies beside it are lost.
 From then on each reply is fetched by itself, and one that cannot be read counts as an error of its sender.
 """
 
+import copy
 import functools
 import itertools
 import logging
 import queue
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from typing import Any
 
 import httpx
 from flwr.app import Error, Message, RecordDict
+from flwr.serverapp import Grid
 
 log = logging.getLogger(__name__)
 
@@ -71,21 +76,76 @@ def of_the_line(error: Exception) -> bool:
     return isinstance(error, httpx.HTTPError | OSError) or type(error).__module__.startswith("flwr.")
 
 
+@dataclass(frozen=True)
+class Announced:
+    """A reply that its sender has announced; its pieces may be on their way, or never come.
+
+    Attributes:
+        id: of the message that it answers.
+        open: waits for the pieces and gives the reply, or Flower's error in its place.
+    """
+
+    id: str
+    open: Callable[[], Iterable[Message]]
+
+
+def replies_of(grid: Grid) -> Callable[[list[str]], Iterable[Message | Announced]]:
+    """How the replies to messages are asked for; Flower's own grid announces them, another gives what has come."""
+    flowers = sys.modules.get("flwr.superlink.grid.http_grid")  # to import it costs a second
+    if flowers is None or not isinstance(grid, flowers.HttpGrid):
+        return lambda ids: grid.pull_messages(ids)
+
+    def announced(ids: list[str]) -> list[Announced]:
+        whole: Any = grid
+        client = whole._runtime_client
+        answer = client.PullMessages(flowers.PullAppMessagesRequest(message_ids=ids))
+        found = []
+        for message, tree in zip(answer.messages_list, answer.message_object_trees, strict=True):
+            one = copy.copy(whole)
+            handed = type(answer)(messages_list=[message], message_object_trees=[tree])
+            one._client = _HandedOver(client, handed)
+            asked = message.metadata.reply_to_message_id
+            found.append(Announced(asked, functools.partial(one.pull_messages, [asked])))
+        return found
+
+    return announced
+
+
+class _HandedOver:
+    """Flower's client of the SuperLink, which has handed over one reply already: its grid goes on from there."""
+
+    def __init__(self, client: Any, handed: Any) -> None:
+        self._client, self._handed = client, handed
+
+    def PullMessages(self, _request: Any) -> Any:
+        return self._handed
+
+    def close(self) -> None:
+        """It belongs to the whole grid."""
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._client, name)
+
+
+_Brought = list[Message | Announced] | BaseException
+
+
 @dataclass
 class Fetching:
     """Calls under way, and what they have brought.
 
     Attributes:
-        pull: the grid's; may be called from several threads at once.
+        pull: the grid's (:func:`replies_of`); may be called from several threads at once.
     """
 
-    pull: Callable[[list[str]], Iterable[Message]]
+    pull: Callable[[list[str]], Iterable[Message | Announced]]
     _calls: dict[int, frozenset[str]] = field(default_factory=dict)
-    _come: "queue.SimpleQueue[tuple[int, list[Message] | BaseException]]" = field(default_factory=queue.SimpleQueue)
+    _come: "queue.SimpleQueue[tuple[int, _Brought]]" = field(default_factory=queue.SimpleQueue)
     _held: set[str] = field(default_factory=set)
     _awaited: set[str] = field(default_factory=set)
     _numbers: "itertools.count[int]" = field(default_factory=itertools.count)
     _newest: int = -1
+    _opened: int = 0
     _impatient: bool = False
     _one_by_one: bool = False
     _faults: int = 0
@@ -107,8 +167,13 @@ class Fetching:
             self._calls[self._newest] = wanted
             threading.Thread(target=self._fetch, args=(self._newest, sorted(wanted)), daemon=True).start()
         found: list[Message] = []
+        until = time.monotonic() + min(max(seconds, _LEAST_S), PATIENCE_S)
         try:
-            found += self._brought(*self._come.get(timeout=min(max(seconds, _LEAST_S), PATIENCE_S)))
+            while not found:
+                before = self._opened
+                found += self._brought(*self._come.get(timeout=max(until - time.monotonic(), 0.0)))
+                if self._opened == before:  # nothing was announced whose pieces are worth a moment
+                    break
             while True:
                 found += self._brought(*self._come.get_nowait())
         except queue.Empty:
@@ -123,7 +188,15 @@ class Fetching:
                 time.sleep(_PAUSE_S)
             self._come.put((number, error))
 
-    def _pulled(self, ids: list[str]) -> list[Message]:
+    def _open(self, number: int, reply: Announced) -> None:
+        try:
+            self._come.put((number, list(reply.open())))
+        except (httpx.HTTPError, OSError) as error:  # for whoever takes
+            self._come.put((number, error))
+        except Exception as error:
+            self._come.put((number, [_unreadable(reply.id, error)]))
+
+    def _pulled(self, ids: list[str]) -> list[Message | Announced]:
         """The replies to these messages, all in one call as long as none was ever unreadable."""
         if not self._one_by_one:
             try:
@@ -132,7 +205,7 @@ class Fetching:
                 raise
             except Exception:
                 self._one_by_one = True
-        found: list[Message] = []
+        found: list[Message | Announced] = []
         for id_ in ids:
             try:
                 found += self.pull([id_])
@@ -141,13 +214,18 @@ class Fetching:
                     raise
                 break  # what has come was handed over, and comes no second time
             except Exception as error:
-                log.warning("a reply that cannot be read: %s: %s", type(error).__name__, str(error)[:300])
-                found.append(_failed(id_))
+                found.append(_unreadable(id_, error))
         return found
 
-    def _brought(self, number: int, outcome: list[Message] | BaseException) -> list[Message]:
-        """What a call that has ended brought, without what others still fetch."""
+    def _brought(self, number: int, outcome: _Brought) -> list[Message]:
+        """What a call that has ended brought, without what others still fetch; what was announced is opened."""
         ended = self._calls.pop(number, frozenset())
+        for reply in outcome if isinstance(outcome, list) else ():
+            if isinstance(reply, Announced):
+                opening = next(self._numbers)
+                self._calls[opening] = frozenset({reply.id})
+                self._opened += 1
+                threading.Thread(target=self._open, args=(opening, reply), daemon=True).start()
         under_way = frozenset().union(*self._calls.values())
         self._held -= ended - under_way
         if isinstance(outcome, BaseException):
@@ -156,7 +234,7 @@ class Fetching:
                 raise outcome
             return []
         self._faults, found = 0, []
-        for message in outcome:
+        for message in (reply for reply in outcome if isinstance(reply, Message)):
             id_ = message.metadata.reply_to_message_id
             if message.has_error() and message.error.code == _UNKNOWN and id_ in under_way:
                 self._held.add(id_)
@@ -174,8 +252,9 @@ def passes(error: BaseException) -> bool:
     return isinstance(error, httpx.TransportError)
 
 
-def _failed(id_: str) -> Message:
+def _unreadable(id_: str, why: Exception) -> Message:
     """Flower's error message in place of the reply to a message."""
+    log.warning("a reply that cannot be read: %s: %s", type(why).__name__, str(why)[:300])
     asked = Message(RecordDict(), 0, "train")
     vars(asked.metadata)["_message_id"] = id_
     return Message(Error(_FAILED_THERE, "the reply cannot be read"), reply_to=asked)

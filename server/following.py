@@ -18,6 +18,7 @@ from server.enrolment import enrolled
 from server.failures import in_words, left
 from server.home import Home
 from server.live import held_by, read_live
+from server.plan_file import asks_for_plan
 from server.tables import size
 
 Told = Callable[[str], None]
@@ -25,6 +26,7 @@ Told = Callable[[str], None]
 _LOOK_S, _ASK_S = 0.5, 5.0
 _PHASES = {
     "waiting": "waits for hospitals",
+    "plan": "asks the hospitals for the sums that the network is planned from",
     "describe": "asks the hospitals how many participants they have",
     "setup": "sends the hospitals the model and the tables' scaling",
     "round": "trains",
@@ -82,6 +84,11 @@ def phase_in_words(live: Mapping[str, Any] | None, *, now: float | None = None) 
     return words + (f"; {live['trouble']}" if live.get("trouble") else "")
 
 
+def so_far(folder: Path) -> str:
+    """After which round a run is, in words; empty where it plans, and has no rounds."""
+    return "" if asks_for_plan(folder) else f"after round {submissions.complete_rounds(folder)}"
+
+
 def counted(hospitals: int) -> str:
     """So many hospitals."""
     return f"{hospitals} hospital{'' if hospitals == 1 else 's'}"
@@ -134,7 +141,7 @@ class _Progress:
         mark = submissions.read(self.folder)
         if mark is not None and mark.deaths > 0 and mark.time != self.died:
             self.died = mark.time
-            self.told(f"its process died; the run goes on by itself after round {mark.rounds}")
+            self.told(f"its process died; the run goes on by itself {so_far(self.folder)}".rstrip())
         if live is None or mark is None or live.get("time", 0) < mark.time:
             return
         phase = str(live["phase"])

@@ -3,7 +3,7 @@
 The file is written whole at each change, at most every fifth of a second, and is never read to go on with a run: the
 records are what counts. So it is not synced to the disk, and a disk that does not take it costs the run nothing.
 
-    {"phase": "waiting | describe | setup | round | evaluate | assess | probe | done | failed",
+    {"phase": "waiting | plan | describe | setup | round | evaluate | assess | probe | done | failed",
      "round": 3, "rounds": 20, "attempt": 1, "started": unix seconds, "deadline": unix seconds or null, "needed": 2,
      "sites": {name: {"state": "asked | answered | refused | failed | away", "why": "", "seconds": 1.5}},
      "trouble": "of the coordinator's own side", "failure": "", "pid": 4711, "time": unix seconds of this writing}

@@ -16,7 +16,7 @@ import httpx
 
 from sarco_models.errors import RunError
 from server.departures import Absences
-from server.failures import in_words
+from server.failures import LEFT, in_words
 from server.fetching import passes
 from server.live import Live
 from server.members import Membership
@@ -88,6 +88,12 @@ class Looking:
         for site, why in sorted(self._told.items()):
             if told.get(site) != why:
                 self.live.site(site, "away", in_words(why))
+
+    def who_left(self, sites: Iterable[str]) -> str:
+        """Who of these is not there because it has left, in brackets after a space; empty: nobody that is known."""
+        reasons = {site: self.membership.absence(site) for site in sorted(sites)}
+        left = [f"{site} {why}" for site, why in reasons.items() if why.startswith(LEFT)]
+        return f" ({', '.join(left)})" if left else ""
 
     def _failed(self, error: Exception) -> None:
         what = f"HTTP {error.response.status_code}" if isinstance(error, httpx.HTTPStatusError) else "no connection"

@@ -10,6 +10,7 @@ once it has described itself as that member, and no longer than it stays connect
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -17,9 +18,14 @@ from typing import Any
 from sarco_models.errors import RunError, ShutOut
 from sarco_models.wire import Described, Setup, digest_of
 from server.failures import AWAY as AWAY
+from server.failures import LEFT
 from server.model_down import ModelDown
 
 LATE = "connected after the run had begun without it, whose scaling all sites share: it takes part in the next run"
+
+LAST_WORDS_S = 5.0
+"""So long, after a hospital is known to have left, what it sent before may be fetched: its pieces are looked for every
+two seconds (server/fetching.py), and its SuperNode ends at most so long after its good-bye (client/supernode.py)."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +62,7 @@ class Node:
         since: when it connected, in the grid's words.
         site: the member that it speaks for, once it has described itself.
         refused: why it takes no part as long as it stays connected; empty while it may.
+        left: when it was first known that its hospital had ended this connection, and why; None while it is not.
     """
 
     id: int
@@ -63,6 +70,7 @@ class Node:
     since: str = ""
     site: str = ""
     refused: str = ""
+    left: tuple[float, str] | None = None
 
     @property
     def label(self) -> str:
@@ -129,6 +137,26 @@ class Membership:
             "new key and the same people, then resume this run, which goes on from its last complete round; or begin "
             "another run, of a study with fewer min_sites"
         )
+
+    def silent(self, node: Node, name: str) -> str:
+        """Why a node will not answer any more what it was asked; empty while it may.
+
+        A hospital that was revoked is cut off at once. One that has left sent its good-bye last, so what it has
+        answered is there, and is given a moment to be fetched. Whoever is only not connected may answer yet. A hospital
+        that is back is another node: what this one was asked ended with the process that it was asked of.
+
+        Args:
+            node: that was asked, connected or not.
+            name: of its hospital; empty where that is not known.
+        """
+        if name in self.revoked:
+            return self.revoked[name]
+        if node.left is None and self.nodes.get(node.id) is not node:
+            why = self.absence(name)
+            node.left = (time.monotonic(), why) if why.startswith(LEFT) else None
+        if node.left is None or time.monotonic() < node.left[0] + LAST_WORDS_S:
+            return ""
+        return node.left[1]
 
     def node_of(self, site: str) -> Node | None:
         """Who speaks for a member; None while nobody does."""

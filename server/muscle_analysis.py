@@ -254,6 +254,8 @@ def _correlation(  # noqa: PLR0913 - a pair, of whom, and from which masks
             book.absent.append(f"{title_of(pairing.muscle)}, {sizes} and {pairing.outcome}: {error}")
         return
     printed = printed_for(pairing.muscle, pairing.outcome)
+    if printed and printed.measure not in (None, pairing.measure):
+        printed = None  # it is of the other measure
     theirs = f"{printed.r.value:.4f} (P < {printed.p.value:g})" if printed else ""
     remark = f"{found.verdict}; {found.left_out} participants left out"
 

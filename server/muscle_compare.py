@@ -1,7 +1,7 @@
 """Two runs that find muscles beside each other: Dice of the same arm, of the same people where they are the same."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import fmean
 
@@ -32,7 +32,7 @@ class MuscleDifference:
     Attributes:
         arm: its name in both runs.
         muscle: "" is the mean over muscles.
-        first, second: means over seeds.
+        first, second: means over the seeds that are paired.
         value: mean over pairs of seeds of the differences and of their limits.
         people: paired participants of the first pair of seeds; 0 = other people.
     """
@@ -75,7 +75,7 @@ def compared_muscles(
     Raises:
         RunError: a file of scores is damaged.
     """
-    one, other = MuscleRun(runs[0]), MuscleRun(runs[1])
+    one, other = _of_paired_seeds(runs)
     muscles = [name for name in one.titles if name in other.titles]
     people = tuple(with_everybody(read_muscle_people(folder / PEOPLE_FILE, muscles)) for folder in folders)
     home = one.home if one.home == other.home else ""
@@ -89,6 +89,17 @@ def compared_muscles(
     differing = settings(*runs)
     warnings = tuple(warnings_about(*runs, names, home or one.home))
     return MuscleComparison(one, other, names, warnings, differing, tuple(found))
+
+
+def _of_paired_seeds(runs: tuple[Results, Results]) -> tuple[MuscleRun, MuscleRun]:
+    """Both runs without the seeds that the other one lacks, so that means and differences are of the same."""
+    pairs = pairs_of_seeds(*runs)
+    kept = [{pair[side] for pair in pairs} for side in (0, 1)]
+    one, other = (
+        MuscleRun(replace(run, rows=tuple(row for row in run.rows if row.seed in seeds)))
+        for run, seeds in zip(runs, kept, strict=True)
+    )
+    return one, other
 
 
 def _difference(
@@ -147,8 +158,18 @@ def words(found: MuscleComparison) -> list[str]:
                       f"{number(o.value.value, 3, signed=True)}" for o in apart[:6])  # fmt: skip
     more = f"; and {len(apart) - 6} more" if len(apart) > 6 else ""
     of = f"{len(apart)} of {len(found.differences)} differences of Dice have an interval without 0"
+    lines += _seeds(found)
     return [*lines, f"{of}: {named}{more}." if apart else f"No difference of Dice has an interval without 0, of "
             f"{len(found.differences)}."]  # fmt: skip
+
+
+def _seeds(found: MuscleComparison) -> list[str]:
+    """Which seeds are compared, where that is not all of both runs."""
+    both = [", ".join(map(str, run.results.seeds)) for run in (found.first, found.second)]
+    word = "seed" if len(found.first.results.seeds) == 1 else "seeds"
+    if both[0] != both[1]:
+        return [f"The runs share no seed: {word} {both[0]} of the first, {both[1]} of the second, in this order."]
+    return [f"Only {word} {both[0]}: the other run lacks the rest."] if "seeds" in found.settings else []
 
 
 def table(found: MuscleComparison) -> Table:

@@ -89,7 +89,7 @@ def difference_figure(results: Results) -> Figure | None:
         _differences(axes, run, arms, groups)
         if k:
             axes.set_yticklabels([])
-        words = _together(arms) or results.arm_name(arms[0]).lower()
+        words = _together(arms) or results.arm_name(arms[0])
         axes.set_title(f"{results.arm_name(run.lead)} minus {words}")
         axes.set_xlabel("Difference of Dice, 95 % interval")
         axes.locator_params(axis="x", nbins=5)

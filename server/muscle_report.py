@@ -30,7 +30,7 @@ FIGURES = "muscles"
 CONTENTS = {
     "asked": "What was asked",
     "dice": "Muscle by muscle",
-    "differences": "Together or alone",
+    "differences": "Compared with the other ways",
     "measures": "Distances and sizes",
     "sites": "Hospital by hospital",
     "agreement": "Agreement",
@@ -52,7 +52,7 @@ HTML = (
 </figure></details>{% endif %}
 <h2 id="dice">Muscle by muscle</h2>{{ picture(figures.dice, captions.dice) }}{{ grid(dice) }}
 {{ folded("The same of all who were held out", dice_all) }}
-<h2 id="differences">Together or alone</h2>{{ picture(figures.differences, captions.differences) }}
+<h2 id="differences">Compared with the other ways</h2>{{ picture(figures.differences, captions.differences) }}
 {{ grid(differences) }}
 {{ folded("The same in millimetres: HD95", differences_mm) }}
 <h2 id="measures">Distances and sizes</h2>{{ grid(measures) }}
@@ -83,6 +83,10 @@ HTML = (
 TOLD = (
     "The hospitals measured the released model on their own test participants and sent numbers of participants, means, "
     "standard deviations and sums; of fewer people than a hospital's own smallest number nothing was sent."
+)
+UNTOLD = (
+    "Nothing was sent: a hospital tells of no fewer test participants than its own smallest number, and of nothing "
+    "that its policy does not list."
 )
 
 
@@ -165,14 +169,14 @@ def write_run_report(directory: Path) -> Path:
         subtitle=f"{directory.resolve().name}  ·  {len(run.records()) - 1} rounds  ·  study {run.study.digest[:12]}",
         finding=muscle_words.told_finding(measured, titles),
         asked=muscle_words.asked(run.study.model_dump(), titles),
-        told_words=TOLD,
+        told_words=TOLD if measured else UNTOLD,
         told=muscle_tables.told(measured, titles),
         hospitals=[muscle_tables.told({site: measured[site]}, titles, site) for site in sorted(measured)],
         agreement=muscle_tables.told_agreement(measured, titles),
         learning=inline(drawn["learning"]) if drawn else "",
         captions=muscle_words.CAPTIONS,
         beware=muscle_words.beware_of_told(synthetic=synthetic),
-        guide=muscle_words.GUIDE,
+        guide=muscle_words.TOLD_GUIDE,
     )
     write_text(directory / "report.html", page)
     return directory / "report.html"

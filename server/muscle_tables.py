@@ -56,7 +56,7 @@ def dice(run: MuscleRun, site: str) -> Table:
         rows.append(TableRow((Cell(run.results.arm_name(arm)), *mean, *shown), lead=arm == run.lead))
     people = next((f.n for arm in run.arms if (f := run.dice(arm, "", site)) and f.n), None)
     of = f", {people} participants" if people else ""
-    caption = f"Dice, mean over participants with its 95 % interval. {place(site)}{of}."
+    caption = f"Dice, mean over participants with its 95 % interval. {place(site)}{of}.{_over_seeds(run)}"
     return Table(caption, ("Way of training", *_mean_head(run), *run.titles.values()), tuple(rows))
 
 
@@ -71,7 +71,8 @@ def differences(run: MuscleRun, measure: str = "dice") -> Table:
             words = f"{run.results.arm_name(run.lead)} minus {run.results.arm_name(arm)}"
             rows.append(TableRow((Cell(words), *(summary(one, digits, signed=True) for one in found))))
     caption = f"{name}: differences between ways of training on the same participants, with their 95 % intervals. "
-    return Table(caption + place(run.home) + ".", ("", *_mean_head(run), *run.titles.values()), tuple(rows))
+    caption += f"{place(run.home)}.{_over_seeds(run)}"
+    return Table(caption, ("", *_mean_head(run), *run.titles.values()), tuple(rows))
 
 
 def measures(run: MuscleRun) -> Table:
@@ -92,7 +93,7 @@ def measures(run: MuscleRun) -> Table:
         )
     caption = (
         f"{run.results.arm_name(run.lead)}, all measures. {place(run.home)}. Errors: found minus drawn. Missed: images "
-        "on which it is drawn and nothing was found; invented: the other way round."
+        f"on which it is drawn and nothing was found; invented: the other way round.{_over_seeds(run)}"
     )
     head = ("Muscle", *(name for name, _, _ in MEASURED.values()), "Missed", "Invented")
     return Table(caption, head, tuple(rows))
@@ -112,7 +113,7 @@ def by_hospital(run: MuscleRun, measure: str = "dice") -> Table:
             rows.append(TableRow((Cell(place(site)), *cells), lead=site == EVERYWHERE))
     caption = (
         f"{run.results.arm_name(run.lead)}, {name}, place by place; n participants. A dash: the hospital did not draw "
-        "the muscle."
+        f"the muscle.{_over_seeds(run)}"
     )
     return Table(caption, ("Held-out people of", *run.titles.values()), tuple(rows))
 
@@ -163,7 +164,7 @@ def agreement(run: MuscleRun) -> Table:
                 rows.append(TableRow((Cell(name, (n,)), *limits, _limits(own.get("ICC(2,1)"), 3), grows)))
     caption = (
         f"{run.results.arm_name(run.lead)}: sizes in found and in drawn masks of the same images, found minus drawn. "
-        f"{place(EVERYWHERE)}; images of one whole muscle only."
+        f"{place(EVERYWHERE)}{_first_seed(run)}; images of one whole muscle only."
     )
     head = ("Muscle", "Bias", "Lower limit", "Upper limit", "ICC(2,1)", "Bias per unit of size")
     return Table(caption, head, tuple(row for k, row in enumerate(rows) if row.cells or _followed(rows, k)))
@@ -190,8 +191,9 @@ def correlations(run: MuscleRun) -> Table:
             TableRow((Cell(run.titles.get(muscle, muscle), (words, n)), *cells, *texts(plain["paper"] or ABSENT)))
         )
     caption = (
-        f"Correlations on held-out participants only, {run.results.arm_name(run.lead).lower()}; each person's mean "
-        "over images; 95 % intervals (Fisher). Given: age and sex held constant."
+        f"Correlations on held-out participants only{_first_seed(run)}, {run.results.arm_name(run.lead)}; each "
+        "person's mean over images; 95 % intervals (Fisher). Given: age and sex held constant. The paper's are of "
+        "thickness for the rectus femoris, and of a measure that it does not name for the others."
     )
     head = ("", "Pearson, found", "Pearson, drawn", "Spearman, found", "Given age and sex", "The paper, as printed")
     return Table(caption, head, tuple(lines))
@@ -248,6 +250,16 @@ def _estimates(one: Agreed, digits: int) -> Iterator[Cell]:
 
 def _mean_head(run: MuscleRun) -> tuple[str, ...]:
     return ("Mean over muscles",) if len(run.titles) > 1 else ()
+
+
+def _over_seeds(run: MuscleRun) -> str:
+    """What SD is, where there are several seeds."""
+    return f" Mean of {len(run.results.seeds)} seeds; SD: between them." if len(run.results.seeds) > 1 else ""
+
+
+def _first_seed(run: MuscleRun) -> str:
+    """Of which people numbers are that no mean over seeds is taken of."""
+    return f" of seed {run.results.seeds[0]}" if len(run.results.seeds) > 1 else ""
 
 
 def _estimate(found: Estimate, digits: int, *, signed: bool = False) -> Cell:

@@ -25,8 +25,16 @@ GUIDE = {
     "ICC(2,1)": "How much of what differs between people is more than the difference between found and drawn; 1 is "
     "perfect, .9 is usually asked for.",
     "Interval": "95 %. Of means: participants drawn again at random, with replacement. A participant with many images "
-    "counts once.",
+    "counts once. Of several seeds the mean of their limits.",
+    "Seed, SD": "A seed is one set of people and one training of each way. A number is the mean over seeds; SD is the "
+    "standard deviation between them. Numbers of single people (agreement, correlations, pictures) are of the first.",
 }
+
+TOLD_GUIDE = {word: meaning for word, meaning in GUIDE.items() if word not in ("Interval", "Seed, SD")} | {
+    "SD": "Standard deviation between participants.",
+    "Interval": "95 %, of bias, limits and ICC.",
+}
+"""Of a page that knows sums and means only."""
 
 CAPTIONS = {
     "dice": (
@@ -36,9 +44,9 @@ CAPTIONS = {
         "a Dice that lies further to the left.",
     ),
     "differences": (
-        "What training together gives, and what it costs.",
-        "Dice of the first minus that of the other way of training, the same participants. Right of 0: training "
-        "together finds the muscle better.",
+        "What one way of training gives over another.",
+        "Dice of the first minus that of the other way of training, the same participants. Right of 0: the first "
+        "finds the muscle better.",
     ),
     "learning": ("Learning, round by round.", "Mean Dice over muscles above, loss below; validation groups are small."),
     "agreement": (
@@ -64,8 +72,9 @@ def finding(run: MuscleRun) -> list[str]:
     of = f"{lead.n} participants" if lead.n else "participants"
     where = "of the central test cohort" if run.home == "central" else "held out by the hospitals"
     name = run.results.arm_name(run.lead)
-    lines = [f"{name} training finds the muscles of {of} {where} with a Dice of {_with(lead)}{_extremes(run)}."]
-    return lines + _pooled(run) + _alone(run) + _sizes(run)
+    seeds = f", in the mean of {lead.seeds} seeds," if lead.seeds > 1 else ""
+    lines = [f"{name} training finds the muscles of {of} {where}{seeds} with a Dice of {_with(lead)}{_extremes(run)}."]
+    return lines + _pooled(run) + _alone(run) + _variants(run) + _sizes(run)
 
 
 def _with(found: OverSeeds, digits: int = 3, *, signed: bool = False) -> str:
@@ -96,7 +105,8 @@ def _pooled(run: MuscleRun) -> list[str]:
         verdict = f"within {AIM:g} in the mean, and the interval reaches further"
     else:
         verdict = f"{'better' if found.mean > 0 else 'worse'} than all images in one place by more than {AIM:g}"
-    return [f"Minus pooled training, mean over muscles: {_with(found, signed=True)}: {verdict}."]
+    minus = f"{run.results.arm_name(run.lead)} minus pooled training"
+    return [f"{minus}, mean over muscles: {_with(found, signed=True)}: {verdict}."]
 
 
 def _alone(run: MuscleRun) -> list[str]:
@@ -108,8 +118,9 @@ def _alone(run: MuscleRun) -> list[str]:
     apart = run.difference(run.lead, best, site=run.home)
     lines = []
     if apart:
+        minus = f"{run.results.arm_name(run.lead)} minus the best hospital alone"
         lines.append(
-            f"Minus the best hospital alone ({place_name(ArmName.parse(best).site)}): {_with(apart, signed=True)}."
+            f"{minus} ({place_name(ArmName.parse(best).site)}): {_with(apart, signed=True)}: {_verdict(apart)}."
         )
     if any(run.untrained(arm, muscle) for arm in alone for muscle in run.titles):
         lines.append(
@@ -119,14 +130,32 @@ def _alone(run: MuscleRun) -> list[str]:
     return lines
 
 
+def _verdict(apart: OverSeeds) -> str:
+    """What an interval says of a difference, and no more."""
+    if apart.low is None or apart.high is None:
+        return "too few participants to say more"
+    if apart.low <= 0 <= apart.high:
+        return "no difference can be told"
+    return "better" if apart.low > 0 else "worse"
+
+
+def _variants(run: MuscleRun) -> list[str]:
+    own = ArmName.parse(run.lead)
+    alike = [a for a in run.others() if (n := ArmName.parse(a)).kind == own.kind and n.variant != own.variant]
+    both = [(run.results.arm_name(arm), run.difference(run.lead, arm, site=run.home)) for arm in alike]
+    minus = f"{run.results.arm_name(run.lead)} minus"
+    said = [(f"{minus} {name}, mean over muscles", found) for name, found in both if found]
+    return [f"{words}: {_with(found, signed=True)}: {_verdict(found)}." for words, found in said]
+
+
 def _sizes(run: MuscleRun) -> list[str]:
     rows = [r for r in run.analysis()[0] if r["about"] == "agreement" and r["statistic"] == "ICC(2,1)"]
     said = []
     for size, word in (("thickness_mm", "thickness"), ("csa_cm2", "area")):
         values = [row["value"] for row in rows if row["measure"] == size and row["value"] is not None]
         if values:
-            said.append(f"of {word} from {number(min(values), 3)} to {number(max(values), 3)}")
-    return [f"Found and drawn sizes agree with an ICC(2,1) {' and '.join(said)}, by muscle."] if said else []
+            said.append(f"{word} {number(min(values), 3)} to {number(max(values), 3)}")
+    return [f"Agreement of found with drawn sizes, ICC(2,1): {' and '.join(said)}, by muscle."] if said else []
 
 
 def told_finding(measured: Mapping[str, Mapping[str, float]], titles: Mapping[str, str]) -> list[str]:
@@ -189,7 +218,7 @@ def asked(study: Mapping[str, Any], titles: Mapping[str, str]) -> str:
         (federation.get("rounds"), "round"), (training.get("local_epochs"), "local epoch"),
     ))  # fmt: skip
     steps = training.get("local_steps")
-    work = f"{steps} steps at each hospital" if steps else epochs
+    work = f"{_many(steps, 'step')} at each hospital" if steps else epochs
     return (
         f"Asked: {asked_}; {', '.join(title.lower() for title in titles.values())}. Network: {network}, {window}"
         f"{image.get('size', '?')} pixels. {rounds[:1].upper()}{rounds[1:]} ({federation.get('strategy', '?')}), "
@@ -208,7 +237,8 @@ def beware(run: MuscleRun) -> list[str]:
     if run.results.meta.synthetic:
         lines += beware_synthetic()
     if len(run.results.seeds) < 3:
-        lines.append(f"{len(run.results.seeds)} seed: intervals hold chance among participants, not among trainings.")
+        only = _many(len(run.results.seeds), "seed")
+        lines.append(f"Only {only}: intervals hold chance among participants, not among trainings.")
     return [
         *lines,
         "A hospital's own Dice is of the muscles that it drew. Means over muscles of two hospitals are of different "
@@ -240,7 +270,7 @@ def headline(run: MuscleRun) -> list[dict[str, str]]:
     wanted = (
         ("federated", "dice", "Dice, federated", 3),
         ("pooled", "dice", "Dice, all images in one place", 3),
-        (run.lead, "hd95_mm", f"mm HD95, {run.results.arm_name(run.lead).lower()}", 1),
+        (run.lead, "hd95_mm", f"mm HD95, {run.results.arm_name(run.lead).replace('Fed', 'fed', 1)}", 1),
     )
     facts = []
     for arm, measure, words, digits in wanted:

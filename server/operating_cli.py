@@ -122,7 +122,8 @@ def up(
         if not foreground:
             start_up(at)
             _say(f"up: hospitals connect to {at.config.address}; the gate listens on {gate.host}:{gate.port}")
-            _say(f"Next: sarco-coordinator run STUDY.toml --home {home}; look at it: sarco-coordinator status {home}")
+            words = "plan STUDY.toml --out PLANNED.toml" if at.study.unplanned else "run STUDY.toml"
+            _say(f"Next: sarco-coordinator {words} --home {home}; look at it: sarco-coordinator status {home}")
             return
         why = run_up(at, lambda sentence: _say(f"{_clock()} {sentence}"))
         if why:
@@ -149,7 +150,7 @@ def run(
     from server import submissions
     from server.enrolment import enrolled
     from server.following import counted
-    from server.planning import require_planned
+    from server.plan_file import require_planned
 
     with errors():
         at, asked = opened(home), load_study(study)
@@ -167,18 +168,19 @@ def run(
 def resume(name: RunName = "", detach: Detach = False, home: AtHome = Path()) -> None:
     """Go on with a run that failed, was stopped or died too often, after its last complete round; or follow it."""
     from server import submissions
+    from server.following import so_far
 
     with errors():
         at = opened(home)
         require_up(at)
         folder = submissions.find(at, name)
-        mark, rounds = submissions.read(folder), submissions.complete_rounds(folder)
+        mark, done = submissions.read(folder), so_far(folder)
         if mark is not None and mark.wanted:
-            _say(f"run {folder.name} is at work, or goes on by itself, after round {rounds}")
+            _say(f"run {folder.name} is at work, or goes on by itself{done and f', {done}'}")
             if not detach:
-                _follow(at, folder)
+                follow_run(at, folder)
             return
-        _say(f"run {folder.name} goes on after round {rounds}")
+        _say(f"run {folder.name} goes on {done}".rstrip())
         begin(at, folder, detach=detach)
 
 
@@ -186,14 +188,16 @@ def stop(name: RunName = "", home: AtHome = Path()) -> None:
     """End a run; resume goes on with it."""
     from server import submissions
     from server.control import Control
+    from server.following import so_far
 
     with errors():
         at = opened(home)
         folder = submissions.find(at, name)
         with Control(at) as control:
             was_at_work = submissions.stop(control, folder)
-    done = f"after round {submissions.complete_rounds(folder)}"
-    _say(f"run {folder.name} is stopped {done}" if was_at_work else f"run {folder.name} was not at work; {done}")
+    done = so_far(folder)
+    said = f"is stopped {done}" if was_at_work else f"was not at work{done and f'; {done}'}"
+    _say(f"run {folder.name} {said}".rstrip())
 
 
 def status(
@@ -241,8 +245,8 @@ def _run_log(at: Home, folder: Path) -> str:
         return submissions.run_log(control, folder) or "the run has said nothing yet"
 
 
-def begin(at: Home, folder: Path, *, detach: bool = False) -> None:
-    """Hand a run to Flower, and follow it; the exit status is 1 where it fails."""
+def begin(at: Home, folder: Path, *, detach: bool = False, shown: bool = False) -> None:
+    """Hand a run to Flower, and follow it as :func:`follow_run` does."""
     from server import submissions
     from server.control import Control
 
@@ -251,10 +255,17 @@ def begin(at: Home, folder: Path, *, detach: bool = False) -> None:
     if detach:
         _say(f"submitted; look at it: sarco-coordinator status {at.folder}")
         return
-    _follow(at, folder)
+    follow_run(at, folder, shown=shown)
 
 
-def _follow(at: Home, folder: Path) -> None:
+def follow_run(at: Home, folder: Path, *, shown: bool = False) -> None:
+    """Tell what happens to a run until it ends or Ctrl-C; the exit status is 1 where it fails.
+
+    Args:
+        at: the coordinator's home.
+        folder: of the run.
+        shown: whether the command shows by itself what the run comes to, and goes on with it when given again.
+    """
     from server.following import follow
 
     left = threading.Event()
@@ -266,9 +277,10 @@ def _follow(at: Home, folder: Path) -> None:
     if complete is None:
         _say(f"left; the run goes on: sarco-coordinator status {at.folder} shows it, stop ends it")
     elif complete:
-        _say(f"complete: {folder}. Look at it: sarco-coordinator show {folder}")
+        _say(f"complete: {folder}" + ("" if shown else f". Look at it: sarco-coordinator show {folder}"))
     else:
-        _say(f"go on with it when that is mended: sarco-coordinator resume {folder.name} --home {at.folder}")
+        again = "this command again" if shown else f"sarco-coordinator resume {folder.name} --home {at.folder}"
+        _say(f"go on with it when that is mended: {again}")
         raise typer.Exit(1)
 
 
@@ -281,7 +293,7 @@ def _show(found: Overview, home: Path) -> None:
     _say(f"authority: {found.authority}")
     _show_hospitals(found)
     for work in found.runs:
-        parts = [work.state, work.words, f"{work.rounds} rounds complete"]
+        parts = [work.state, work.words, "" if work.plans else f"{work.rounds} rounds complete"]
         _say(f"run {work.name}: {'; '.join(part for part in parts if part)}")
         for site, told in work.sites.items():
             _say(f"  {site}: {told.get('why') or told['state']}")

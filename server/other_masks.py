@@ -18,8 +18,9 @@ from matplotlib.figure import Figure
 from server.arms import arm_name, variant_title
 from server.drawing import INK, LEAD, MUTED, PALE, STYLE, WARNING, WIDTH
 from server.explanations import Section, over_seeds
+from server.people_tables import HIDDEN
 from server.results import OverSeeds, Results
-from server.tables import ABSENT, Cell, Table, TableRow, count, interval, number, p_range, share, summary
+from server.tables import ABSENT, Cell, Table, TableRow, interval, number, p_range, share, summary
 
 TITLE = "What the masks are worth"
 FIGURE = "AUC on other masks"
@@ -90,6 +91,16 @@ def _mean(rows: Seeds, key: str) -> float | None:
     return fmean(values) if values else None
 
 
+def _sum(rows: Seeds, key: str) -> int | None:
+    """Over all seeds; None where a part of it is withheld. What a row does not have is nobody's."""
+    values = [row.get(key, 0) for row in rows]
+    return None if None in values else sum(values)
+
+
+def _counted(value: int | None, whole: int | None = None) -> str:
+    return HIDDEN if value is None else share(value, whole)
+
+
 def _percent(value: float | None, digits: int = 0) -> str:
     return ABSENT if value is None else f"{100 * value:.{digits}f} %"
 
@@ -121,8 +132,9 @@ def _tried_table(results: Results, tried: Mapping[str, Seeds]) -> Table:
 
 
 def _cells(name: str, found: Seeds) -> tuple[Cell, ...]:
-    as_drawn = sum(row.get("as_drawn", 0) for row in found)
-    below = (f"{as_drawn} images left as drawn",) if as_drawn else ()
+    as_drawn = _sum(found, "as_drawn")
+    left = "few" if as_drawn is None else str(as_drawn)
+    below = () if as_drawn == 0 else (f"{left} images left as drawn",)
     return (
         Cell(name, below),
         Cell(number(_mean(found, "dice"), 2)),
@@ -137,26 +149,29 @@ def _cells(name: str, found: Seeds) -> tuple[Cell, ...]:
 def _found_table(results: Results, found: Mapping[str, Seeds]) -> Table:
     rows = []
     for variant, seeds in found.items():
-        images = sum(s["images"] for s in seeds)
-        tissue = sum(s.get("images_tissue", 0) for s in seeds)
-        checked = sum(s["checked"] for s in seeds)
+        images = _sum(seeds, "images")
         title = variant_title(variant, results.meta.titles)
         rows.append(
             TableRow(
                 (
                     Cell(title[:1].upper() + title[1:] or "The study itself"),
-                    Cell(count(images)),
-                    Cell(share(sum(s.get("images_drawn", 0) for s in seeds), images)),
-                    Cell(share(sum(s.get("images_found", 0) for s in seeds), images)),
-                    Cell(share(tissue, images)),
-                    Cell(count(checked)),
+                    Cell(_counted(images)),
+                    *(Cell(_counted(_sum(seeds, f"images_{key}"), images)) for key in ("drawn", "found", "tissue")),
+                    Cell(_counted(_sum(seeds, "checked"))),
                     summary(over_seeds(s.get("dice") for s in seeds), 3),
                     summary(over_seeds(s.get("area_ratio") for s in seeds), 2),
                 )
             )
         )
+    withheld = f" {HIDDEN.capitalize()}: it would tell of a few people." if _withheld(found) else ""
     head = ("Study", "Images", "Drawn", "Found", "Without a good mask", "Checked", "Dice", "Found over drawn area")
-    return Table("Where masks came from, and how those that were found agree with drawn ones.", head, tuple(rows))
+    caption = f"Where masks came from, and how those that were found agree with drawn ones.{withheld}"
+    return Table(caption, head, tuple(rows))
+
+
+def _withheld(found: Mapping[str, Seeds]) -> bool:
+    """Whether any count is not shown."""
+    return any(value is None for seeds in found.values() for one in seeds for value in one.values())
 
 
 # --- words ------------------------------------------------------------------------------------------------------------

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +16,12 @@ from server.failures import left, revoked
 from server.following import phase_in_words
 from server.home import Home
 from server.live import held_by, read_live
+from server.plan_file import asks_for_plan, is_planned
 from server.refusals import Refusal, read_refusals
 from server.renewal import expiry_warnings
 
 _RUNS, _REFUSALS = 5, 8
+_PLANNED = "the hospitals have agreed on a plan; nothing was trained"
 
 
 @dataclass(frozen=True)
@@ -54,6 +56,7 @@ class Work:
         words: what it does at this moment, or why it does not.
         rounds: complete ones.
         sites: what became of each hospital in the present phase, by name: state, why, seconds.
+        plans: whether it asks for sums that a network is planned from, and has no rounds.
     """
 
     name: str
@@ -61,6 +64,7 @@ class Work:
     words: str
     rounds: int
     sites: dict[str, Any]
+    plans: bool = False
 
 
 @dataclass(frozen=True)
@@ -134,6 +138,13 @@ def hospitals(home: Home, nodes: Sequence[Node] | None) -> tuple[Hospital, ...]:
 
 def work(folder: Path, *, up: bool) -> Work:
     """What a run does at this moment; ``up``: whether something looks after it."""
+    found = _work(folder, up=up)
+    if not asks_for_plan(folder):
+        return found
+    return replace(found, plans=True, words=_PLANNED if is_planned(folder) else found.words)
+
+
+def _work(folder: Path, *, up: bool) -> Work:
     mark, live = submissions.read(folder), read_live(folder)
     rounds, sites = submissions.complete_rounds(folder), (live or {}).get("sites") or {}
     if held_by(folder) is not None:

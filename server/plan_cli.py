@@ -13,7 +13,9 @@ from sarco_models.errors import RunError
 from server import operating_cli
 
 if TYPE_CHECKING:
-    from server.planning import Planned
+    from sarco_models.config import StudyConfig
+    from server.home import Home
+    from server.plan_file import Planned
     from server.runs import Run
 
 console = Console()
@@ -31,9 +33,9 @@ def plan(
     """
     from sarco_models.config import load_study
     from server import submissions
-    from server.planning import is_planned, read_plan, require_unplanned
+    from server.plan_file import is_planned, read_plan, require_unplanned
     from server.runs import Run
-    from server.study_text import write_planned
+    from server.study_text import require_room, write_planned
 
     with operating_cli.errors():
         asked = load_study(study)
@@ -41,14 +43,46 @@ def plan(
         at = operating_cli.opened(home)
         folder = submissions.prepare(at, asked, name or submissions.run_of(at, asked))
         if not is_planned(folder):
-            operating_cli.require_up(at)
-            operating_cli.begin(at, folder)
+            require_room(out)
+            _ask(at, folder, asked)
         if not is_planned(folder):
             raise RunError(f"{folder}: has no plan yet: give the same command again, to follow it or go on with it")
         planned = read_plan(Run.open(folder))
         write_planned(study, planned, out)
     show(planned)
-    say_next(planned, out, f"sarco-coordinator kits {home} --study {out}")
+    say_next(
+        planned,
+        out,
+        f"sarco-coordinator kits {home} --study {out}, and send each hospital its kit; when they have approved: "
+        f"sarco-coordinator run {out} --home {home}",
+    )
+
+
+def _ask(at: Home, folder: Path, study: StudyConfig) -> None:
+    """Have the hospitals asked, and follow it; a run that is at work already is only followed."""
+    from server import submissions
+    from server.enrolment import enrolled
+    from server.following import counted
+
+    operating_cli.require_up(at)
+    mark, least = submissions.read(folder), study.federation.min_sites
+    if mark is not None and mark.wanted:
+        _say(f"run {folder.name} is at work: this follows it")
+        operating_cli.follow_run(at, folder, shown=True)
+        return
+    _say(f"run {folder.name}: study {study.digest[:12]}, to be planned with at least {counted(least)}")
+    if (there := len(enrolled(at))) < least:
+        _say(f"only {counted(there)} enrolled: enrol the others while it waits")
+    operating_cli.begin(at, folder, shown=True)
+
+
+def require_trained(run: Run) -> None:
+    """Raise RunError for a run that has planned a network and trained none."""
+    if run.study.unplanned:
+        raise RunError(
+            f"{run.folder}: has planned a network and trained nothing, so that there is no model: run the study that "
+            "sarco-coordinator plan has written, and release that run"
+        )
 
 
 def show_plan_of(run: Run) -> None:
@@ -57,10 +91,12 @@ def show_plan_of(run: Run) -> None:
     Raises:
         RunError: it has come to none yet.
     """
-    from server.planning import read_plan
+    from server.plan_file import read_plan
 
-    console.print(f"{run.study.title}: a plan, no training", highlight=False, markup=False)
-    show(read_plan(run))
+    planned = read_plan(run)
+    _say(f"{run.study.title}: a plan, no training")
+    show(planned)
+    _say(f"as a study: {planned.study.digest[:12]}; sarco-coordinator plan DRAFT --out FILE writes it, and asks nobody")
 
 
 def show(planned: Planned) -> None:
@@ -82,6 +118,8 @@ def show(planned: Planned) -> None:
     console.print(table)
     for site, why in planned.failures.items():
         _say(f"not in it: {site}: {in_words(why)}")
+    if planned.failures:
+        _say("the plan stands without them: to ask again when they are there, give another --name and another --out")
     for sentence in planned.warnings:
         _say(f"warning: {sentence}")
 

@@ -11,73 +11,20 @@ import hashlib
 import json
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
-from pathlib import Path
+from dataclasses import asdict, fields
 from typing import Any
 
-from pydantic import ValidationError
-
 from sarco_models.config import StudyConfig
-from sarco_models.errors import ConfigError, RunError
 from sarco_models.fingerprint import BUDGETS, plan_of
-from sarco_models.plan_words import Reason, planned_study, reasons, statistics, warnings
-from sarco_models.segmentation import PlanConfig
+from sarco_models.plan_words import planned_study, reasons, statistics, warnings
 from sarco_models.summaries import Moments
 from sarco_models.wire import Described
 from server.agreement import descriptions
 from server.federation import Federation
-from server.runs import Run
+from server.plan_file import FILE
 from server.whole_files import write_json
 
 log = logging.getLogger(__name__)
-
-FILE = "plan.json"
-
-
-@dataclass(frozen=True)
-class Planned:
-    """What a run without training has come to.
-
-    Attributes:
-        plan: the network's.
-        study: the draft with the plan and images framed as it asks.
-        reasons: why each number of the plan is what it is.
-        warnings: what should be looked at before anybody approves it.
-        sites: name -> participants, training, images, and what it told of them in statistics.
-        failures: who was there and is not in it, and why.
-    """
-
-    plan: PlanConfig
-    study: StudyConfig
-    reasons: tuple[Reason, ...]
-    warnings: tuple[str, ...]
-    sites: Mapping[str, Mapping[str, Any]]
-    failures: Mapping[str, str]
-
-
-def require_unplanned(study: StudyConfig, where: Path) -> None:
-    """Raise ConfigError unless a study asks for a plan and has none yet."""
-    if study.segmentation is None:
-        raise ConfigError(f"{where}: finds no muscles, and so has no network that is planned: name a study that does")
-    if study.segmentation.network != "nnunet":
-        raise ConfigError(
-            f'{where}: segmentation.network = "{study.segmentation.network}": it follows from no plan: write network = '
-            '"nnunet", or run the study as it is'
-        )
-    if not study.unplanned:
-        raise ConfigError(
-            f"{where}: has a plan already, in [segmentation.plan]: run it; or remove that section to plan anew"
-        )
-
-
-def require_planned(study: StudyConfig, where: Path) -> None:
-    """Raise ConfigError where a study cannot be trained yet, for its network has no plan."""
-    if study.unplanned:
-        raise ConfigError(
-            f'{where}: network = "nnunet" and no [segmentation.plan]: nothing can be trained yet: make the plan with '
-            "`sarco-coordinator plan` (with `sarco-lab plan` of hospitals on this machine), and let the hospitals "
-            "approve the study that it writes"
-        )
 
 
 def agree_plan(federation: Federation) -> None:
@@ -132,30 +79,3 @@ def plan_record(study: StudyConfig, told: Sequence[Described], absent: Mapping[s
         "sums": numbers,
         "sums_digest": hashlib.sha256(json.dumps([study.digest, numbers]).encode()).hexdigest(),
     }
-
-
-def is_planned(folder: Path) -> bool:
-    """Whether a run directory holds a plan, and so has nothing left to do."""
-    return (folder / FILE).is_file()
-
-
-def read_plan(run: Run) -> Planned:
-    """What the run has planned.
-
-    Raises:
-        RunError: it has not, or plan.json is damaged or of another study.
-    """
-    path = run.folder / FILE
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-        plan = PlanConfig.model_validate_json(json.dumps(found["plan"]))
-        study = planned_study(run.study, plan)
-        if found["draft"] != run.study.digest or found["study"] != study.digest:
-            raise ValueError("it is of another study than study.json, or was changed")
-        why = tuple(Reason(**reason) for reason in found["why"])
-        return Planned(plan, study, why, tuple(found["warnings"]), found["sites"], found["failures"])
-    except (OSError, ValueError, TypeError, KeyError) as error:
-        what = "its plan is none of this version" if isinstance(error, ValidationError) else str(error)
-        raise RunError(
-            f"{path}: no plan can be read: {what}: resume the run, or restore the file; start another run to ask again"
-        ) from None

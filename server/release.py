@@ -17,8 +17,11 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
+from sarco_models.config import StudyConfig
 from sarco_models.errors import ChainBroken, ConfigError, RunError
-from sarco_models.release_files import ABOUT, FROZEN, MANIFEST, MODEL, STUDY, sha256_of
+from sarco_models.release_files import ABOUT, FROZEN, MANIFEST, MODEL, STUDY, needs, sha256_of
+from sarco_models.release_files import README as CARD
+from sarco_models.segmenter_files import says_synthetic
 from server.leakage import LEAKAGE, Leakage, read_leakage
 from server.measured import FILE as MEASURED
 from server.muscle_card import card
@@ -47,11 +50,11 @@ How to load it (Python, SARCO-FL of the version in manifest.json):
     from sarco_models.cohort import everyone, open_cohort
     from sarco_models.released import open_release
 
-    released = open_release(Path("this folder"))              # checks every file against manifest.json
+    released = {opening:<47}# checks every file against manifest.json
     people = everyone(open_cohort(Path("a site's folder"), released.study, Path("cache")))
     probability = released.probabilities(people)              # one for each participant
 {calling}
-
+{needed}
 model.safetensors    what was trained        frozen.safetensors   what was not
 study.json           inputs, label, settings model.json           {about_threshold}prevalence, scaling of the tables
 privacy.md, .html    what protected the participants, and what did not
@@ -172,13 +175,14 @@ def _fill(  # noqa: PLR0913 - the parts of a release
         shutil.copyfile(attack, folder / ATTACK)
     write_text(folder / "privacy.md", statement.to_markdown())
     write_text(folder / "privacy.html", _page(statement))
-    write_text(folder / "README.txt", _readme(run, statement, gate, out))
+    write_text(folder / CARD, _readme(run, statement, gate, out))
     files = {p.name: {"sha256": sha256_of(p), "bytes": p.stat().st_size} for p in sorted(folder.iterdir())}
     about: dict[str, Any] = {
         "format": 1,
         "study": run.study.digest,
         "title": run.study.title,
         "synthetic": statement.synthetic,
+        "needs": needs(run.study.image.auto),
         "privacy": statement.to_dict()["guarantees"],
         "leakage": list(gate.words()),
         "trained_with": json.loads((run.folder / "run.json").read_text(encoding="utf-8"))["versions"],
@@ -217,7 +221,9 @@ def _readme(run: Run, statement: PrivacyStatement, gate: Gate, out: Path) -> str
         mark=f"\n{SYNTHETIC}\n" if statement.synthetic else "",
         sites=len(statement.sites),
         people=sum(s.training for s in statement.sites),
+        opening=_opening(run.study),
         calling=_calling(about),
+        needed=_needed(run),
         about_threshold="threshold, " if about["threshold"] is not None else "",
         prevalence=about["prevalence"],
         noised=" as their hospitals told it, with noise" if _noised(run) else "",
@@ -235,6 +241,34 @@ def _calling(about: Mapping[str, Any]) -> str:
     why = textwrap.fill(f"Why: {about['no_threshold']}.", 110) if about.get("no_threshold") else ""
     comment = ["no threshold was frozen: choose your own on people of your own", *why.splitlines()]
     return "\n".join(f"    # {line}" for line in comment)
+
+
+def _opening(study: StudyConfig) -> str:
+    """The call of the README that opens the release."""
+    auto = study.image.auto
+    second = "" if auto is None else f", Path({json.dumps(auto.segmenter)})"
+    return f'open_release(Path("this folder"){second})  '
+
+
+def _needed(run: Run) -> str:
+    """What the README says of a segmentation model that this one needs, and is no part of the release."""
+    auto = run.study.image.auto
+    if auto is None:
+        return ""
+    when = "wherever nobody has drawn it" if auto.masks == "missing" else "on every image"
+    words = textwrap.fill(
+        f"It sees the muscle of each image through a mask, which a segmentation model has found {when}. That model is "
+        "no part of this folder and has a release of its own: get it from who gave you this one, and name its folder "
+        "as above, or put it beside this folder under its name. open_release knows it by a SHA-256 over all that its "
+        "masks follow from, and refuses any other, for through other masks the probabilities would be others.",
+        118,
+    )
+    place = run.folder / run.coordinator.segmenter if run.coordinator.segmenter else None
+    known = place is not None and place.exists() and says_synthetic(place)
+    mark = "\n    SYNTHETIC: it was trained on computer-made people." if known else ""
+    return (
+        f"\nIt needs another model:\n\n{words}\n\n    name       {auto.segmenter}\n    SHA-256    {auto.sha256}{mark}\n"
+    )
 
 
 def _noised(run: Run) -> bool:

@@ -23,7 +23,8 @@ from server.finishing import assess, probe, release
 from server.leakage import read_leakage
 from server.live import Live, alone, read_live
 from server.members import Member
-from server.planning import agree_plan, is_planned
+from server.plan_file import is_planned
+from server.planning import agree_plan
 from server.replies import METRICS, length_of_update, too_long, training_fault
 from server.runs import Run, cannot_write
 from server.secure_sum import secure_round

@@ -6,6 +6,7 @@ The text is read again before anything is written: it must be the planned study,
 from __future__ import annotations
 
 import json
+import os
 import re
 import tomllib
 from collections.abc import Iterable, Mapping
@@ -16,7 +17,7 @@ from pydantic import ValidationError
 
 from sarco_models.config import StudyConfig
 from sarco_models.errors import ConfigError
-from server.planning import Planned
+from server.plan_file import Planned
 from server.whole_files import write_text
 
 _HEADER = re.compile(r"\s*\[+\s*([^\]]+?)\s*\]+\s*(#.*)?$")
@@ -44,7 +45,21 @@ def write_planned(draft: Path, planned: Planned, out: Path) -> None:
         )
     if out.exists() and out.read_text(encoding="utf-8") != text:
         raise ConfigError(f"--out {out}: is there already and says something else: name another file, or remove it")
-    write_text(out, text)
+    try:
+        write_text(out, text)
+    except OSError as error:
+        raise ConfigError(f"--out {out}: {error.strerror}: name a file that can be written") from None
+
+
+def require_room(out: Path) -> None:
+    """Raise ConfigError unless a file can be written that is not there yet; held against before anybody is asked."""
+    if out.exists():
+        raise ConfigError(
+            f"--out {out}: is there already, and nobody has been asked yet: name another file, or remove it"
+        )
+    place = out.absolute().parent
+    if not place.is_dir() or not os.access(place, os.W_OK):
+        raise ConfigError(f"--out {out}: {place} is no folder that can be written: name a file of another one")
 
 
 def with_plan(text: str, planned: Planned) -> str:
@@ -70,7 +85,7 @@ def _section(planned: Planned) -> Iterable[str]:
 
 
 def _with_values(text: str, table: str, values: Mapping[str, Any]) -> str:
-    """The text with these keys of a table, which need not be there yet; the comments of its lines stay."""
+    """The text with these keys of a table, which need not be there yet; what explained another value goes."""
     lines, left, inside, after = text.splitlines(), dict(values), False, -1
     for number, line in enumerate(lines):
         header = _HEADER.match(line)
@@ -88,10 +103,19 @@ def _with_values(text: str, table: str, values: Mapping[str, Any]) -> str:
 
 
 def _replaced(found: re.Match[str], value: Any) -> str:
-    """A line with another value; its comment stays at its column where there is room."""
-    line, comment = f"{found[1]}{found[2]}{found[3]}{_toml(value)}", (found[5] or "").strip()
-    column = found.end(5) - len(comment)
-    return f"{line:<{column - 1}} {comment}" if comment else line
+    """A line with another value, and what it was; one whose value is the same stays as it is."""
+    if _same(found[4], value):
+        return found[0]
+    line, before = f"{found[1]}{found[2]}{found[3]}{_toml(value)}", found[4].strip()
+    return f"{line:<36} # of the plan; in the draft {before}"
+
+
+def _same(written: str, value: Any) -> bool:
+    """Whether a value as TOML writes it is this one: 46 is 46.0."""
+    try:
+        return bool(tomllib.loads(f"x = {written}")["x"] == value)
+    except tomllib.TOMLDecodeError:
+        return False
 
 
 def _toml(value: Any) -> str:

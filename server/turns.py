@@ -48,6 +48,9 @@ class Turn(Protocol):
     def hopeless(self) -> bool:
         """Whether those who may take part are too few for it: who is at work is not waited for."""
 
+    def learned(self) -> Mapping[str, str]:
+        """Reasons, by name, that are known better than when they were given; each is told once."""
+
 
 @dataclass
 class Meeting:
@@ -90,6 +93,10 @@ class Meeting:
     def hopeless(self) -> bool:
         """Others may come before the run has begun."""
         return False
+
+    def learned(self) -> Mapping[str, str]:
+        """Who is no member yet is nobody whose reasons are kept."""
+        return {}
 
 
 @dataclass
@@ -152,14 +159,21 @@ class Asking(Generic[R]):
 
     def left_open(self, waiting: set[str]) -> None:
         """The turn is over: say of everybody who did not answer whether it was ``waiting`` or why it is not there."""
+        self.learned()
         for name in sorted(self.open):
-            why = self.membership.absence(name)
             if name in waiting:
                 self.failures[name] = NOT_AWAITED if self.hopeless() else NO_ANSWER
             elif name not in self.failures:
-                self.failures[name] = why
-            elif why != AWAY and self.failures[name] == _NOT_THERE:
-                self.failures[name] = when_asked(why)
+                self.failures[name] = self.membership.absence(name)
+
+    def learned(self) -> dict[str, str]:
+        """Flower says at once that a connection is gone; a look later it is known whether the hospital has left."""
+        found = {}
+        for name in self.open:
+            why = self.membership.absence(name) if self.failures.get(name) == _NOT_THERE else AWAY
+            if why != AWAY:
+                found[name] = self.failures[name] = when_asked(why)
+        return found
 
     def wants(self) -> bool:
         """Members that have not answered may come back."""

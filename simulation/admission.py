@@ -9,6 +9,7 @@ from sarco_models.errors import ConfigError
 from sarco_models.schema import IMAGES_FILE, PARTICIPANTS_FILE
 from sarco_models.sheets import find_table
 from simulation.arms import CENTRAL
+from simulation.experiment_config import ExperimentConfig, Variant
 
 RESERVED = (CENTRAL, "pooled", "all", "truth")
 """Names that results give to others than a hospital."""
@@ -20,6 +21,8 @@ OF_DIAGNOSES = {
     "cross_validation": "its folds are put together by the probabilities of a diagnosis; give several seeds instead",
 }
 """Settings of an experiment that say nothing of a study with [segmentation], and why."""
+
+_LEFT_OUT = ("without", "pooled_without")
 
 _TWICE = {
     True: "so that models would be tested on whom they were trained: name a folder of people whom no site holds",
@@ -151,3 +154,49 @@ def _about(kind: str, study: StudyConfig) -> str:
     near = difflib.get_close_matches(name, known, n=1)
     hint = f"did you mean {what}:{near[0]}?" if near else f"known here: {', '.join(known) or 'none'}"
     return f"the study has no {noun} {name}; {hint}"
+
+
+def check_plans(path: Path, cfg: ExperimentConfig, studies: Mapping[str, StudyConfig]) -> None:
+    """Refuse what an experiment cannot plan.
+
+    Args:
+        path: the experiment's file, for the words.
+        cfg: what it says.
+        studies: variant -> study; the study itself under the empty name.
+
+    Raises:
+        ConfigError: names the file, the field, the value and the way out, for every fault at once.
+    """
+    itself = {"": Variant(title="")} if cfg.study_itself else {}
+    faults = []
+    for name, variant in {**itself, **cfg.variants}.items():
+        place = f"variants.{name}" if name else "the study"
+        if studies[name].unplanned:
+            faults += [f"{place}: {fault}" for fault in _unplannable(studies[name], variant.arms or cfg.arms)]
+        if variant.framed_as:
+            faults += [f"{place}.framed_as = {variant.framed_as!r}: {f}" for f in _unframed(name, cfg, studies)]
+    if faults:
+        raise ConfigError("\n".join(f"{path}: {fault}" for fault in faults))
+
+
+def _unplannable(study: StudyConfig, arms: tuple[str, ...]) -> Iterator[str]:
+    """Why the hospitals of an experiment do not plan a network."""
+    way_out = "make the plan with `sarco-lab plan`, and name the study that it writes"
+    if study.privacy is not None:
+        yield f"[privacy], and a network without a plan: its sums would be spent apart from the training: {way_out}"
+    for arm in (arm for arm in arms if arm in _LEFT_OUT):
+        yield f'arms: "{arm}", and a network without a plan: the hospital that is left out would plan it too: {way_out}'
+
+
+def _unframed(name: str, cfg: ExperimentConfig, studies: Mapping[str, StudyConfig]) -> Iterator[str]:
+    """Why a variant's images cannot be framed as the plan of another."""
+    variant = cfg.variants[name]
+    other = cfg.variants.get(variant.framed_as)
+    if studies[name].unplanned:
+        yield "its own network is planned, and its images follow from that: remove it"
+    elif other is None:
+        yield f"is none of the variants {', '.join(cfg.variants)}"
+    elif not studies[variant.framed_as].unplanned:
+        yield "this variant's network is not planned here: write its size and window_mm under overrides.image"
+    elif other.cohort != variant.cohort:
+        yield "this variant has other hospitals, which would plan for other images: give both the same cohort"

@@ -29,6 +29,7 @@ from sarco_models.config import PrivacyConfig, StudyConfig
 from sarco_models.errors import RunError
 from sarco_models.membership import FPR, Bound, bound, gaussian_bound
 from server.drawing import MUTED, STYLE, VARIANT_COLOURS, WARNING, WIDTH
+from server.leakage import LEAKAGE
 from server.release import is_synthetic
 from server.runs import Run, write_json, write_text
 from simulation.shadows import SHADOWS, Attacked, attacks, trials
@@ -87,8 +88,6 @@ def attack(folder: Path, out: Path, *, shadows: int = SHADOWS, seed: int = 1, wa
     """
     findings = []
     for target in _targets(folder):
-        if target.study.segments:
-            raise RunError(f"{target.name}: finds muscles, and attacks are on models of a diagnosis: name another run")
         told = partial(watch, target.name)
         made = trials(target.study, target.splits, shadows=shadows, seed=seed, watch=told)
         found = attacks(made, np.random.default_rng([seed, 59]))
@@ -129,6 +128,11 @@ def _targets(folder: Path) -> list[Target]:
 
 def _target(place: Path) -> Target:
     run = Run.open(place)
+    if run.study.segments:  # before anybody's images are read, and before models of another arm are trained for hours
+        raise RunError(
+            f"{place}: its model finds muscles, and these attacks are on models of a diagnosis: name a run of a "
+            f"diagnosis; how well this model tells its people from others its hospitals measure themselves ({LEAKAGE})"
+        )
     sites = [open_site(path) for path in sorted(place.glob("sites/*/site.toml"))]
     return Target(place.name, run.study, {site.name: site.split for site in sites}, bool(is_synthetic(run)))
 

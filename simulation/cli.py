@@ -99,7 +99,7 @@ def make_cohort_command(
     folder: Annotated[Path, typer.Argument(help="Gets one folder for each hospital and one for the coordinator.")],
     scale: Annotated[Scale, typer.Option(help="tiny: for tests; small: a quarter; full: 584 people.")] = Scale.small,
     seed: Annotated[int, typer.Option(help="Same seed, same bytes.")] = 1,
-    preset: Annotated[Preset, typer.Option()] = Preset.paper_matched,
+    preset: Annotated[Preset, typer.Option(help="How the paper's Table 1 is read.")] = Preset.paper_matched,
     central: Annotated[int | None, typer.Option(help="People in the central test cohort; 300, at tiny 24.")] = None,
     device_shift: Annotated[float, typer.Option(help="How far the machines lie apart; 1 as assumed, 0 not.")] = 1.0,
     prevalence_shift: Annotated[float, typer.Option(help="How far prevalences lie apart; 1 is the paper's.")] = 1.0,
@@ -131,7 +131,7 @@ def muscles_command(
     seed: Annotated[int, typer.Option(help="Same seed, same bytes.")] = 1,
     sites: Annotated[int, typer.Option(help="Hospitals; from the fourth on they scan as the first three do.")] = 3,
     central: Annotated[
-        int | None, typer.Option(help="People tested centrally, all muscles drawn; 24, at full 48.")
+        int | None, typer.Option(help="People tested centrally, all muscles drawn; tiny: 6; small: 24; full: 48.")
     ] = None,
     device_shift: Annotated[float, typer.Option(help="How far the machines lie apart; 1 as assumed, 0 not.")] = 1.0,
     peroneus: Annotated[Peroneus, typer.Option(help="as_printed: larger in those who rise more slowly.")] = (
@@ -191,7 +191,7 @@ def pretrain(
     out: Annotated[Path, typer.Option(help="The safetensors file to write.")],
     backbone: Annotated[str, typer.Option(help="A ConvNeXt, EfficientNet or Swin, as in a study.")] = "convnext_atto",
     phantoms: Annotated[int | None, typer.Option(help="Rendered in all.", min=1000)] = None,
-    epochs: Annotated[int | None, typer.Option(min=1)] = None,
+    epochs: Annotated[int | None, typer.Option(help="Passes at the smallest size of image.", min=1)] = None,
 ) -> None:
     """Train a backbone on rendered phantoms, as the shipped weights were."""
     from simulation.pretrain import Pretraining
@@ -224,9 +224,12 @@ def run(
         loaded = Experiment.load(experiment, out, engine.value, with_scale(scale.value if scale else None, seed or []))
         page = _run(loaded, workers)
     from server.results import read_results
-    from simulation.summary import summary
+    from simulation.summary import planned_words, summary
 
-    console.print(summary(read_results(out)))
+    results = read_results(out)
+    console.print(summary(results))
+    for line in planned_words(results):
+        console.print(line, highlight=False, soft_wrap=True)
     console.print(f"report: {page.resolve()}", highlight=False, soft_wrap=True)
 
 

@@ -80,12 +80,15 @@ class Variant(Config):
         arms: which arms are run with it; those of the experiment where absent.
         overrides: laid over the study, after the experiment's own.
         cohort: laid over the experiment's cohort: other hospitals.
+        framed_as: the variant whose planned network's window and pixels this one's images get, so that two networks
+            are held against the same outlines.
     """
 
     title: str
     arms: tuple[ArmKind, ...] | None = None
     overrides: dict[str, Any] = Field(default_factory=dict)
     cohort: dict[str, Any] = Field(default_factory=dict)
+    framed_as: str = ""
 
 
 class ExperimentConfig(Config):

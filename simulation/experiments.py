@@ -2,20 +2,24 @@
 
 OUT/cohort-SEED/           synthetic hospitals, where the experiment makes them
 OUT/cache/                 preprocessed images, shared by all arms; safe to delete
+OUT/plans/SEED/VARIANT/    where a network has no plan yet: the run in which the hospitals of a seed make it
 OUT/arms/SEED/ARM/         one run directory each, with the scores of everybody who was held out
 OUT/results.json           {meta, rows, tables}; scores.csv, contact sheets, figures and report.html stand beside it
 """
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
 from sarco_models.config import FederationConfig, StudyConfig, load_config, load_study, merged
 from sarco_models.errors import ConfigError
+from sarco_models.fingerprint import planned_image
 from sarco_models.masking import MIN_SITES
-from simulation.admission import OF_DIAGNOSES, check_experiment
+from sarco_models.plan_words import planned_study
+from sarco_models.segmentation import PlanConfig
+from simulation.admission import OF_DIAGNOSES, check_experiment, check_plans
 from simulation.arms import CENTRAL, Arm, SiteFolder
 from simulation.cross_validation import CrossValidation
 from simulation.experiment_config import (
@@ -32,6 +36,9 @@ from simulation.segmenter_place import knowing, with_segmenter
 
 Engine = Literal["inprocess", "flower"]
 MANIFEST = "manifest.json"
+STUDY_ITSELF = "study"
+"""Folder of the study's own plan, beside those of its variants."""
+
 _ALONE = {"local", "tuned", "pooled", "pooled_without", "cv"}
 
 
@@ -46,6 +53,7 @@ class Experiment:
         out: where everything goes.
         engine: what carries the messages.
         shared: where hospitals and preprocessed images are kept; several experiments may share them.
+        plans: variant and seed -> what the hospitals of the seed have planned, once they have.
     """
 
     config: ExperimentConfig
@@ -54,6 +62,7 @@ class Experiment:
     out: Path
     engine: Engine
     shared: Path
+    plans: Mapping[tuple[str, int], PlanConfig] = field(default_factory=dict)
 
     @staticmethod
     def load(
@@ -110,16 +119,17 @@ class Experiment:
             folders={name: self.base / folder for name, folder in named.items()},
             controls=cfg.controls,
             seeds=cfg.seeds,
-            together=any(name.partition(":")[0] in ("federated", "without") for name in self._arm_names()),
+            together=any(name.partition(":")[0] in ("federated", "without") for name in self.arm_names()),
             scored_only=bool(cfg.cohort or cfg.central or cfg.cross_validation or cfg.external),
             kind=cfg.cohort.kind if cfg.cohort else "",
             diagnosing=[name for name in OF_DIAGNOSES if getattr(cfg, name)],
         )
-        known = self._arm_names()
+        known = self.arm_names()
         for name in (*cfg.explain, *cfg.explain_images):
             if name not in known:
                 raise ConfigError(f"{path}: explain: {name!r} is none of the arms {', '.join(known)}")
         check_masks(path, cfg.other_masks, self.studies, known)
+        check_plans(path, cfg, self.studies)
         if cfg.cross_validation and cfg.cross_validation.site not in self.site_names:
             raise ConfigError(f"{path}: cross_validation.site = {cfg.cross_validation.site!r}: is no hospital here")
 
@@ -127,13 +137,36 @@ class Experiment:
         """The same experiment once its segmentation model is trained: its studies carry the model's hash."""
         return replace(self, studies={name: knowing(study, self.shared) for name, study in self.studies.items()})
 
+    def study_of(self, variant: str, seed: int) -> StudyConfig:
+        """A variant's study for the people of a seed: with the plan that their hospitals have made, once they have."""
+        study, framed_as = self.studies[variant], self.config.variants[variant].framed_as if variant else ""
+        if plan := self.plans.get((variant, seed)):
+            return planned_study(study, plan)
+        if framed_as and (plan := self.plans.get((framed_as, seed))):
+            return merged_study(study, {"image": planned_image(plan, study.image).model_dump()})
+        return study
+
+    def drafts(self, seed: int) -> dict[tuple[str, int], Arm]:
+        """Variant and seed -> the arm whose hospitals plan its network, where it has no plan yet."""
+        found = {}
+        for name in self.variants:
+            if self.study_of(name, seed).unplanned:
+                sites = self.sites(seed, name)
+                study = _seeded(self.studies[name], seed, len(sites))
+                found[name, seed] = Arm("federated", study, sites, None, self.cache, self.plan_folder(name, seed))
+        return found
+
+    def plan_folder(self, variant: str, seed: int) -> Path:
+        """Run directory of the hospitals that plan a variant's network."""
+        return self.out / "plans" / str(seed) / (variant or STUDY_ITSELF)
+
     @property
     def site_names(self) -> list[str]:
         """Names of the hospitals, before there are any folders."""
         return list(self.config.cohort.names if self.config.cohort else self.config.sites)
 
-    def _arm_names(self) -> list[str]:
-        """Names of all arms, before there are any folders."""
+    def arm_names(self) -> list[str]:
+        """Of all arms, before there are any folders."""
         cfg, names = self.config, []
         for name, variant in self.variants.items():
             cohort = self.cohort(name)
@@ -180,7 +213,7 @@ class Experiment:
         return sorted(found, key=lambda arm: arm.begin is not None)
 
     def _arm(self, name: str, variant: str, seed: int, sites: tuple[SiteFolder, ...]) -> Arm:
-        study, kind = self.studies[variant], name.partition(":")[0]
+        study, kind = self.study_of(variant, seed), name.partition(":")[0]
         full = f"{name}@{variant}" if variant else name
         begin = None
         if kind == "tuned":

@@ -27,6 +27,7 @@ from typing import Any
 import torch
 
 from sarco_models.errors import RunError
+from server.plan_file import require_planned
 from server.runs import Run, write_text
 from simulation.harness import Arm, finish, finished, prepare, run_arm
 
@@ -60,9 +61,11 @@ def run_arm_on_flower(arm: Arm) -> dict[str, Any]:
 
     Raises:
         RunError: the code is no checkout, Ray is absent, or the run failed on Flower; the message ends with its log.
+        ConfigError: the network of its study has no plan yet.
     """
     if arm.kind not in ("federated", "without", "cv") or finished(arm):
         return run_arm(arm)
+    require_planned(arm.study, arm.folder / "study.json")
     torch.set_num_threads(1)
     started = time.monotonic()
     run = prepare(arm)

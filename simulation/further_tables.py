@@ -42,7 +42,7 @@ def jobs(
         for site in arm.sites:
             place = ("baseline", str(arm.study.training.seed), site.name)
             yield place, _baseline, (arm, site.name, 1 if synthetic else MIN_CELL)
-    yield from _of_masks(config, arms)
+    yield from _of_masks(config, arms, 1 if synthetic else MIN_CELL)
     groups: dict[tuple[str, int], list[Arm]] = {}
     for arm in arms:
         groups.setdefault((arm.name, arm.study.training.seed), []).append(arm)
@@ -56,17 +56,21 @@ def jobs(
             yield ("subgroups", name, str(seed)), _subgroups, (members[0], own, found.people)
 
 
-def _of_masks(config: ExperimentConfig, arms: Sequence[Arm]) -> Iterator[Job]:
+def _of_masks(config: ExperimentConfig, arms: Sequence[Arm], min_cell: int) -> Iterator[Job]:
     """Models on other masks, and what was found where nobody's drawing was looked at."""
     views = {arm.variant: arm.study for arm in arms}
     for arm in arms:
         if config.other_masks and arm.name in config.other_masks.arms:
             place = ("other_masks", arm.name, str(arm.study.training.seed))
-            yield place, other_masks, (arm, config.other_masks, {v: views[v] for v in config.other_masks.views})
+            yield (
+                place,
+                other_masks,
+                (arm, config.other_masks, {v: views[v] for v in config.other_masks.views}, min_cell),
+            )
     found = {(repr(a.study.image), a.study.training.seed): a for a in reversed(arms) if a.study.image.auto}
     for arm in found.values():
         if arm.central:
-            yield ("found_masks", arm.variant, str(arm.study.training.seed)), found_masks, (arm,)
+            yield ("found_masks", arm.variant, str(arm.study.training.seed)), found_masks, (arm, min_cell)
 
 
 def assessments(arms: Sequence[Arm]) -> dict[str, dict[str, Any]]:

@@ -38,7 +38,7 @@ from sarco_models.secret import Secret
 from sarco_models.summaries import TableScaling
 from server.evaluation import released_probabilities
 from server.muscle_scores import PEOPLE_FILE
-from server.planning import require_planned
+from server.plan_file import require_planned
 from server.privacy_statement import facts as privacy_facts
 from server.rounds import run_study
 from server.runs import CoordinatorConfig, Run, start_model, write_json, write_text

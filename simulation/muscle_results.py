@@ -179,7 +179,10 @@ def _row(key: Key, model: str, metric: str, values: NDArray[np.float64], seed: i
 
 
 def _pairs(arms: Sequence[Arm], people: Mapping[Key, MusclePeople]) -> Iterator[tuple[Key, str]]:
-    """What is compared: federated with every other arm of its variant, and a variant's arm with the study's own."""
+    """What is compared: federated with every other arm of its variant, and the same arm of two variants in their order.
+
+    The study itself comes before its variants, so that it is the first: what a report tells of every other arm.
+    """
     for seed in dict.fromkeys(arm.study.training.seed for arm in arms):
         for first, second in combinations(_of_seed(arms, seed), 2):
             if first.sites[0].data.parent != second.sites[0].data.parent:
@@ -187,8 +190,6 @@ def _pairs(arms: Sequence[Arm], people: Mapping[Key, MusclePeople]) -> Iterator[
             here, there = (second, first) if second.kind == "federated" != first.kind else (first, second)
             one_variant = here.variant == there.variant and here.kind == "federated"
             one_way = (here.kind, here.site) == (there.kind, there.site)
-            if one_way and there.variant and not here.variant:
-                here, there = there, here
             if one_variant or one_way:
                 keys = [key for key in people if key[:2] == (here.name, seed)]
                 yield from ((key, there.name) for key in keys if (there.name, *key[1:]) in people)

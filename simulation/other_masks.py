@@ -10,6 +10,7 @@ import hashlib
 import json
 import os
 import shutil
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
@@ -22,6 +23,7 @@ from numpy.typing import NDArray
 from sarco_models.auto_masks import Finder
 from sarco_models.cohort import HeldOut
 from sarco_models.config import StudyConfig
+from sarco_models.disclosure import hidden, hidden_groups, small
 from sarco_models.errors import DataError, UndefinedMetric
 from sarco_models.image_cache import CALIBRATION_FILE, ImageCache
 from sarco_models.images import Calibration, read_calibrations, read_image
@@ -64,19 +66,22 @@ class Drawn:
     dice: float
 
 
-def other_masks(arm: Arm, cfg: OtherMasksConfig, views: Mapping[str, StudyConfig]) -> dict[str, Any]:
+def other_masks(arm: Arm, cfg: OtherMasksConfig, views: Mapping[str, StudyConfig], min_cell: int = 1) -> dict[str, Any]:
     """One entry of ``tables.other_masks``, an arm with one seed.
 
     Args:
         arm: finished; its study has ``roi = "mask"``.
         cfg: which other masks.
         views: variant -> its study, for ``cfg.views``.
+        min_cell: the smallest count of people that may be shown; 1 hides nothing.
 
     Returns:
         cohort, n, n_positive, threshold, auc (as drawn), and ``rows``: for each change ``change`` and ``mm``, for each
         view ``view`` and its ``roi``; with ``auc``, ``difference`` and ``p`` (paired DeLong against the drawn masks;
         absent where they have no value), ``moved`` (mean absolute change of the probability), ``called_otherwise``
-        (share of participants on the other side of the frozen threshold), ``n``, and what is known of the masks.
+        (share of participants on the other side of the frozen threshold), ``n``, and what is known of the masks. A
+        count that would tell of fewer than ``min_cell`` people, by itself or by subtraction, is None, and such a share
+        absent.
 
     Raises:
         RunError: no model was released.
@@ -94,24 +99,41 @@ def other_masks(arm: Arm, cfg: OtherMasksConfig, views: Mapping[str, StudyConfig
     rows = []
     for change, mm in cfg.each:
         changed, masks = changed_people(arm, place, people, change, mm)
-        rows.append({"change": change, "mm": mm, **asdict(masks), **_against(drawn, scores_of(changed), threshold)})
+        as_drawn = None if small(masks.as_drawn, min_cell) else masks.as_drawn
+        told = {**asdict(masks), "as_drawn": as_drawn}
+        rows.append({"change": change, "mm": mm, **told, **_against(drawn, scores_of(changed), threshold, min_cell)})
     for name in cfg.views:
         seen = replace(arm, study=arm.study.model_copy(update={"image": views[name].image}))
         _, others = chosen_people(seen, TEST)
         named = {"view": name, "roi": seen.study.image.roi}
-        rows.append({**named, **_origins(others), **_against(drawn, scores_of(others), threshold)})
+        counts = _origins(others, min_cell)
+        if small(_people_with_fewer_images(people, others), min_cell):  # what a study leaves out, by subtraction
+            counts = dict.fromkeys(counts)
+        rows.append({**named, **counts, **_against(drawn, scores_of(others), threshold, min_cell)})
     about = {"cohort": place, "n": len(drawn), "n_positive": drawn.positives, "threshold": threshold}
     return {**about, "auc": _plain(auc_interval(drawn.scores, drawn.labels)), "rows": rows}
 
 
-def _against(drawn: ParticipantScores, other: ParticipantScores, threshold: float | None) -> dict[str, Any]:
+def _people_with_fewer_images(people: HeldOut, others: HeldOut) -> int:
+    """How many of these people have fewer images, or none, among the others."""
+    before, after = (Counter(x.cohort.ids[x.cohort.owner[image]] for image in x.images) for x in (people, others))
+    return sum(after[person] < count for person, count in before.items())
+
+
+def _against(
+    drawn: ParticipantScores, other: ParticipantScores, threshold: float | None, min_cell: int
+) -> dict[str, Any]:
     """The numbers of other masks beside those of the drawn ones, of the people who have both."""
     both = set(drawn.ids) & set(other.ids)
     before, after = (s.only(np.array([person in both for person in s.ids], dtype=np.bool_)) for s in (drawn, other))
     after = before.same_people(after)
-    found: dict[str, Any] = {"n": len(before), "moved": float(np.abs(after.scores - before.scores).mean())}
+    few = small([len(before), len(drawn) - len(before)], min_cell).any()
+    found: dict[str, Any] = {"n": None if few else len(before)}
+    found["moved"] = float(np.abs(after.scores - before.scores).mean())
     if threshold is not None:
-        found["called_otherwise"] = float(((after.scores >= threshold) != (before.scores >= threshold)).mean())
+        otherwise = (after.scores >= threshold) != (before.scores >= threshold)
+        if not hidden(np.array([otherwise.sum(), (~otherwise).sum()]), min_cell).any():
+            found["called_otherwise"] = float(otherwise.mean())
     with suppress(UndefinedMetric):  # of so few people it has no value, and is absent
         found["auc"] = _plain(auc_interval(after.scores, after.labels))
         compared = compare_aucs(after.scores, before.scores, before.labels)
@@ -123,17 +145,19 @@ def _plain(estimate: Estimate) -> dict[str, float]:
     return {"value": estimate.value, "low": estimate.low, "high": estimate.high}
 
 
-def found_masks(arm: Arm) -> dict[str, Any]:
+def found_masks(arm: Arm, min_cell: int = 1) -> dict[str, Any]:
     """One entry of ``tables.found_masks``: what a study with ``roi = "auto"`` has found on its held-out people.
 
     Args:
         arm: of such a study.
+        min_cell: the smallest count of people that may be shown; 1 hides nothing.
 
     Returns:
         cohort, ``images`` and how many of them are ``images_drawn``, ``images_found``, ``images_tissue`` (nothing good
         was found, the whole region is shown); of one image each of up to :data:`CHECKED` people, whose drawn mask the
         study did not look at: ``checked``, ``checked_tissue``, ``dice`` of found and drawn masks, ``area_ratio`` of
-        found over drawn area (each with ``value``, ``low``, ``high``; absent where too few were found).
+        found over drawn area (each with ``value``, ``low``, ``high``; absent where too few were found). A count that
+        would tell of fewer than ``min_cell`` people, by itself or by subtraction, is None.
     """
     place, people = chosen_people(arm, TEST)
     folder, finder = cohort_folder(arm, place), Finder.of(arm.study)
@@ -150,9 +174,13 @@ def found_masks(arm: Arm) -> dict[str, Any]:
         overlaps.append(dice(mask, drawn))
         ratios.append(float(mask.sum() / drawn.sum()))
         owners.append(row.participant_id)
-    found = {"cohort": place, **_origins(people), "checked": len(owners) + tissue, "checked_tissue": tissue}
+    checked: dict[str, int | None] = {"checked": len(owners) + tissue, "checked_tissue": tissue}
+    if hidden(np.array([len(owners), tissue]), min_cell).any():
+        few = small(len(owners) + tissue, min_cell)
+        checked = {"checked": None if few else checked["checked"], "checked_tissue": None}
+    found: dict[str, Any] = {"cohort": place, **_origins(people, min_cell), **checked}
     rng = np.random.default_rng([arm.study.training.seed, 113])
-    for name, values in (("dice", overlaps), ("area_ratio", ratios)):
+    for name, values in (("dice", overlaps), ("area_ratio", ratios)) if len(owners) >= min_cell else ():
         with suppress(UndefinedMetric):
             found[name] = _plain(participant_mean(values, owners, rng))
     return found
@@ -166,15 +194,26 @@ def _one_image_each(people: HeldOut, count: int) -> list[int]:
     return [int(images[m][words[m][0] % len(images[m])]) for m in chosen]
 
 
-def _origins(people: HeldOut) -> dict[str, int]:
-    """How many of these people's images were outlined by whom; empty of a study that finds no masks itself."""
-    images, start, counts = set(people.images.tolist()), 0, dict[str, int]()
+def _origins(people: HeldOut, min_cell: int) -> dict[str, int | None]:
+    """How many of these people's images were outlined by whom, and how many there are; None: of too few people.
+
+    A study that finds no masks itself says only how many images there are.
+    """
+    images, start = set(people.images.tolist()), 0
+    owners: dict[str, list[int]] = {}
     for cache in people.cohort.caches:
         for k, origin in enumerate(cache.origins):
             if start + k in images:
-                counts[origin.source] = counts.get(origin.source, 0) + 1
+                owners.setdefault(origin.source, []).append(int(people.cohort.owner[start + k]))
         start += len(cache.pixels)
-    return {f"images_{source}": count for source, count in sorted(counts.items())} | ({"images": len(images)})
+    sources = sorted(owners)
+    withheld = hidden_groups([set(owners[source]) for source in sources], min_cell)
+    told = {
+        f"images_{source}": None if hide else len(owners[source])
+        for source, hide in zip(sources, withheld, strict=True)
+    }
+    few = small(len({int(people.cohort.owner[image]) for image in images}), min_cell)
+    return {**told, "images": None if few else len(images)}
 
 
 # --- changed pixels ---------------------------------------------------------------------------------------------------

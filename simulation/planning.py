@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
+
+import torch
 
 from sarco_models.config import StudyConfig, load_study
 from sarco_models.errors import ConfigError, RunError
 from sarco_models.schema import IMAGES_FILE, PARTICIPANTS_FILE
-from server.planning import Planned, read_plan, require_unplanned
-from server.runs import write_text
+from server.plan_file import Planned, is_planned, read_plan, require_unplanned
+from server.runs import Run, write_text
 from server.study_text import write_planned
 from simulation.harness import CENTRAL, Arm, SiteFolder, data_digest, open_sites, prepare, train_in_process
 
@@ -35,14 +40,47 @@ def plan_study(draft: Path, sites: Path, out: Path) -> Planned:
     """
     study = load_study(draft)
     require_unplanned(study, draft)
-    logging.getLogger("flwr").setLevel(logging.WARNING)
-    arm = Arm("federated", study, _hospitals(sites, study), None, out / "cache", out / RUN)
-    _same_data(arm)
-    run = prepare(arm)
-    train_in_process(run, open_sites(arm))
-    planned = read_plan(run)
+    planned = plan_by(Arm("federated", study, _hospitals(sites, study), None, out / "cache", out / RUN))
     write_planned(draft, planned, out / STUDY)
     return planned
+
+
+def plan_by(arm: Arm) -> Planned:
+    """The plan that an arm's hospitals agree on; one that is there already is only read.
+
+    Args:
+        arm: of all hospitals, with a study that has no plan; its folder becomes the run directory.
+
+    Raises:
+        RunError: the folder holds the plan of another study or of other hospitals.
+        QuorumLost: fewer hospitals than the study's min_sites.
+        UndefinedMetric: the sums make no plan.
+    """
+    logging.getLogger("flwr").setLevel(logging.WARNING)
+    _same_data(arm)
+    run = prepare(arm)
+    if not is_planned(run.folder):
+        torch.set_num_threads(1)
+        train_in_process(run, open_sites(arm))
+    return read_plan(run)
+
+
+def planned_networks(folders: Mapping[tuple[str, int], Path]) -> dict[str, Any]:
+    """What hospitals have planned for an experiment, for results.json.
+
+    Args:
+        folders: variant and seed -> run directory of its plan.
+
+    Returns:
+        Variant -> seed -> ``plan``, ``sites`` whose sums it is made of, ``why`` and ``warnings``.
+    """
+    found: dict[str, Any] = {}
+    for (variant, seed), folder in folders.items():
+        planned = read_plan(Run.open(folder))
+        about = {"why": [asdict(reason) for reason in planned.reasons], "warnings": list(planned.warnings)}
+        made = {"plan": planned.plan.model_dump(mode="json"), "sites": sorted(planned.sites)}
+        found.setdefault(variant, {})[str(seed)] = {**made, **about}
+    return found
 
 
 def _hospitals(folder: Path, study: StudyConfig) -> tuple[SiteFolder, ...]:

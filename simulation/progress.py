@@ -74,7 +74,12 @@ def _share(status: Status) -> float:
 
 
 def _title(status: Status) -> str:
-    units = {"making hospitals": "images", "making the segmenter's hospitals": "images", "reading images": "cohorts"}
+    units = {
+        "making hospitals": "images",
+        "making the segmenter's hospitals": "images",
+        "planning networks": "networks",
+        "reading images": "cohorts",
+    }
     unit = units.get(status.stage, "arms" if status.stage in ("training", "training the segmenter") else "steps")
     return f"{status.stage}: {status.done} of {status.total} {unit}"
 

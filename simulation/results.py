@@ -30,6 +30,7 @@ from simulation.harness import POOLED, Scores, read_scores
 from simulation.muscle_contact import write_muscle_sheet
 from simulation.muscle_results import muscle_tables
 from simulation.own_segmenter import segmenter_facts
+from simulation.planning import planned_networks
 from simulation.status import Status, Watch
 
 SCORE_COLUMNS = ("arm", "seed", "site", "participant_id", "label", "probability")
@@ -111,6 +112,8 @@ def _collect_muscles(
         calibrated=made,
     )
     rows = [row for arm in arms for row in _round_rows(arm)]
+    folders = {key: experiment.plan_folder(*key) for key in experiment.plans}
+    found.tables["muscles"]["plans"] = planned_networks(folders)
     return {"meta": meta, "rows": rows + found.rows, "tables": found.tables}
 
 

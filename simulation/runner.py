@@ -8,12 +8,14 @@ import resource
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from sarco_models.errors import ConfigError
 from sarco_models.workers import pool as worker_pool
-from server.runs import write_json
+from server.plan_file import read_plan
+from server.runs import Run, write_json
 from simulation.arms import CENTRAL, Arm
 from simulation.experiments import Experiment
 from simulation.explanations import explain_arm
@@ -23,6 +25,7 @@ from simulation.mask_experiment import OtherMasksConfig
 from simulation.muscle_cohort import make_muscle_cohort
 from simulation.other_masks import draw_for
 from simulation.own_segmenter import make_segmenter
+from simulation.planning import plan_by
 from simulation.pretrain import Pretraining, pretrain
 from simulation.results import collect
 from simulation.status import Status, Watch, training_status
@@ -46,9 +49,10 @@ def run_experiment(experiment: Experiment, watch: Watch, command: str = "", *, w
     _make_hospitals(experiment, experiment.config.seeds, watch, workers)
     _make_weights(experiment, watch, workers)
     experiment = _make_segmenter(experiment, watch, workers)
-    arms = [arm for seed in experiment.config.seeds for arm in experiment.arms(seed)]
     run = run_arm if experiment.engine == "inprocess" else run_arm_on_flower
     with worker_pool(workers) as pool:
+        experiment = _plan_networks(experiment, experiment.config.seeds, watch, pool)
+        arms = [arm for seed in experiment.config.seeds for arm in experiment.arms(seed)]
         cohorts = _to_read(arms)
         _each(pool, compute_frozen, cohorts, lambda done: watch(Status("reading images", done, len(cohorts))))
         _require_scales(arms)
@@ -73,13 +77,17 @@ def run_experiment(experiment: Experiment, watch: Watch, command: str = "", *, w
 
 def prepare_federated(experiment: Experiment, watch: Watch) -> Path:
     """Make the hospitals and the run directory of the federated arm with the first seed; returns the directory."""
-    seed = experiment.config.seeds[0]
+    names, seed = experiment.arm_names(), experiment.config.seeds[0]
+    if "federated" not in names:
+        raise ConfigError(
+            f"{experiment.config.name}: trains {', '.join(names)}; what is prepared is the federated arm of the study "
+            'itself: write "federated" under arms, and study_itself = true'
+        )
     _make_hospitals(experiment, [seed], watch, _cores())
     experiment = _make_segmenter(experiment, watch, _cores())
-    arm = next((a for a in experiment.arms(seed) if a.name == "federated"), None)
-    if arm is None:
-        raise ConfigError(f"{experiment.config.name}: arms = {experiment.config.arms} has no federated arm: add it")
-    return prepare(arm).folder
+    with worker_pool(1) as pool:
+        experiment = _plan_networks(experiment, [seed], watch, pool)
+    return prepare(next(arm for arm in experiment.arms(seed) if arm.name == "federated")).folder
 
 
 def _make_hospitals(experiment: Experiment, seeds: Sequence[int], watch: Watch, workers: int) -> None:
@@ -113,6 +121,14 @@ def _make_segmenter(experiment: Experiment, watch: Watch, workers: int) -> Exper
         return experiment
     make_segmenter(cfg, experiment.base, experiment.shared, watch, workers)
     return experiment.knowing_its_segmenter()
+
+
+def _plan_networks(experiment: Experiment, seeds: Sequence[int], watch: Watch, pool: ProcessPoolExecutor) -> Experiment:
+    """Let the hospitals plan the networks that have no plan; the studies are known once they have."""
+    drafts = {key: arm for seed in seeds for key, arm in experiment.drafts(seed).items()}
+    jobs = [(arm,) for arm in drafts.values()]
+    _each(pool, plan_by, jobs, lambda done: watch(Status("planning networks", done, len(jobs))))
+    return replace(experiment, plans={key: read_plan(Run.open(arm.folder)).plan for key, arm in drafts.items()})
 
 
 def _to_redraw(arms: Sequence[Arm], cfg: OtherMasksConfig | None) -> list[tuple[Arm, OtherMasksConfig]]:

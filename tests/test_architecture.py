@@ -28,6 +28,7 @@ KNOWS_FLOWER = {
         "app.py",
         "bundle.py",
         "control.py",
+        "errands.py",
         "federation.py",
         "fetching.py",
         "object_files.py",
@@ -59,6 +60,7 @@ IMPORT_NAMES = {
 }
 PIN_OR_COMMENT = r"(#.*|[\w.-]+==[\w.!]+)?"
 NOT_IMPORTED = {
+    "click": "typer imports it, and says nothing of a command's arguments with the newest",
     "torchvision": "timm imports it; torch and torchvision must come from one build",
     "pylibjpeg": "pydicom finds its decoders by itself",
     "pylibjpeg-openjpeg": "pydicom finds its decoders by itself",

@@ -257,7 +257,7 @@ def _copied_muscles(job: Job, muscles: MuscleJob, frame: Frame, name: str, findi
 
 
 def _left_out(error: MaskError) -> list[Finding]:
-    return [replace(f, severity="warning", remedy=f"{f.remedy} (the mask is left out)") for f in error.findings]
+    return [replace(f, severity="warning", remedy=f"{_here(f.remedy)} (the mask is left out)") for f in error.findings]
 
 
 def mask_values(path: Path, frame: Frame, label: str, labels: Mapping[str, int]) -> tuple[NDArray[np.uint16], int]:
@@ -303,3 +303,14 @@ def _numbers(there: Sequence[str], label: str, labels: Mapping[str, int]) -> dic
 def _number(name: str) -> int:
     """The label's own number, 0 where it has a name, a colour, or a number that no PNG can hold."""
     return int(name) if name.isdecimal() and int(name) < 65536 else 0
+
+
+def _here(remedy: str) -> str:
+    """A remedy that speaks of images.csv, in words of the mapping that writes it."""
+    said = {
+        "the column annotated of images.csv": "masks.annotated of the mapping, or annotated of your list of images,",
+        "the column mask_label of images.csv": "masks.muscles of the mapping",
+    }
+    for there, here in said.items():
+        remedy = remedy.replace(there, here)
+    return remedy

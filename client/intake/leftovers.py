@@ -4,6 +4,7 @@ A path below the source may hold a name, so no finding shows one: it says how ma
 ``places.csv`` they stand.
 """
 
+import posixpath
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -102,6 +103,10 @@ _UNMATCHED = {
         "note", "not-understood", "", "no image, mask or table", "images, masks and tables in a known format",
         "export it in one of these formats, if it belongs to the study",
     ),
+    "not-labelme": Finding(
+        "warning", "not-labelme", "", "named after an image, but cut off, damaged or not LabelMe's",
+        "LabelMe JSON with its shapes", "save it again with LabelMe, or rename it if it is no mask; it is left out",
+    ),
     "left-behind": Finding(
         "note", "left-behind", "", "left there by a program or the system", "images, masks and tables",
         "nothing needs to be done: it is not read",
@@ -109,7 +114,22 @@ _UNMATCHED = {
 }  # fmt: skip
 
 
-def unmatched(paths: Mapping[str, Iterable[str]]) -> Iterator[Leftover]:
-    """Paths below the source by the rule that they break; the rules are those of this module."""
+def unmatched(paths: Mapping[str, Iterable[str]], images: Iterable[str] = ()) -> Iterator[Leftover]:
+    """Paths below the source by the rule that they break; the rules are those of this module.
+
+    Args:
+        paths: by rule.
+        images: of the source; what is named after one and no LabelMe file was meant to be its mask.
+    """
+    names = {part for path in images for part in (_name(path), posixpath.splitext(_name(path))[0])}
     for rule, found in paths.items():
-        yield leftover(_UNMATCHED[rule], found)
+        rest = list(found)
+        if rule == "not-understood":
+            meant = [path for path in rest if _name(path).endswith(".json") and _name(path)[:-5] in names]
+            yield leftover(_UNMATCHED["not-labelme"], meant)
+            rest = [path for path in rest if path not in meant]
+        yield leftover(_UNMATCHED[rule], rest)
+
+
+def _name(path: str) -> str:
+    return posixpath.basename(path).casefold()

@@ -9,7 +9,7 @@ import json
 import posixpath
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -142,8 +142,8 @@ def match(  # noqa: PLR0913 - the last is an option by name
     )
     used = {*mask_of.values(), *(image.mask for image in owned), *(p for ps in parts_of.values() for p, _ in ps)}
     left = [m for m in found.masks if m not in used and m in masks]
-    beside = Counter(_MASK_SUFFIX.sub("", m).casefold() for m in left)
-    twice = tuple(m for m in left if beside[_MASK_SUFFIX.sub("", m).casefold()] > 1)
+    beside = _formats_beside(left)
+    twice = tuple(m for m in left if beside(m) > 1)
     without_image = tuple(m for m in left if m not in twice)
     return Matching(owned, tuple(p for p, person in people.items() if not person), without_image, of_another, twice)
 
@@ -288,17 +288,24 @@ def _folders(path: str) -> frozenset[str]:
     return frozenset(path.casefold().split("/")) - {""}
 
 
-def _drawn_on(images: Sequence[str], masks: Iterable[str], folder: Path, ids: Mapping[str, str]) -> dict[str, str]:
-    """Image -> mask, for LabelMe files by the image that they name."""
+def _drawn_on(images: Sequence[str], masks: Collection[str], folder: Path, ids: Mapping[str, str]) -> dict[str, str]:
+    """Image -> mask, for LabelMe files by the image that they name; of none that lies beside another format."""
     by_name: dict[str, list[str]] = {}
     for path in images:
         by_name.setdefault(posixpath.basename(path).casefold(), []).append(path)
+    beside = _formats_beside(masks)
     pairs: dict[str, list[str]] = {}
     for mask in masks:
-        if mask.casefold().endswith(".json"):
+        if mask.casefold().endswith(".json") and beside(mask) < 2:
             for path in by_name.get(_image_name(folder / mask).casefold(), ()):
                 pairs.setdefault(path, []).append(mask)
     return _nearest(pairs, ids)
+
+
+def _formats_beside(masks: Iterable[str]) -> Callable[[str], int]:
+    """How many masks have the same place and name, in whatever format."""
+    count = Counter(_MASK_SUFFIX.sub("", mask).casefold() for mask in masks)
+    return lambda mask: count[_MASK_SUFFIX.sub("", mask).casefold()]
 
 
 def _of_another(named: Mapping[str, str], images: Iterable[str], folder: Path) -> tuple[str, ...]:

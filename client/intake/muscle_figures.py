@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from client.intake.copying import Outcome
-from client.intake.muscle_labels import counted, is_word, resolved
+from client.intake.muscle_labels import counted, is_word, names_another, resolved
 from client.intake.private import write_table
 from client.mapping import MaskRules
 from client.quality.muscles import shown_by
@@ -50,7 +50,8 @@ def label_rows(
     rows = []
     for label in found:
         said = resolved([label.name, ""], "", rules, segmentation).get(label.name, UNKNOWN)  # as beside another one
-        means_nothing = said == UNKNOWN or not is_word(label.name)
+        named = names_another(label.name, "", segmentation)
+        means_nothing = (said == UNKNOWN and not named) or not is_word(label.name)
         if label.alone == label.masks and means_nothing and label.name not in rules.muscles:
             said = OF_IMAGE
         rows.append((label.name, label.masks, label.alone, said or LEFT_OUT))
@@ -58,10 +59,14 @@ def label_rows(
 
 
 def about_labels(rows: Sequence[tuple[str, int, int, str]], segmentation: SegmentationConfig) -> Iterator[Finding]:
-    """A warning for each label of which nobody has said what it is, by its row of ``labels.csv``."""
+    """What nobody has said of labels, by their row of ``labels.csv``: what is left out, what is taken for granted."""
     for row, (label, masks, _, muscle) in enumerate(rows, start=_FIRST_ROW):
+        seen = f"label {shown_by(segmentation)(label) or 'without a name'} in {masks} mask{'s' if masks > 1 else ''}"
+        if muscle == OF_IMAGE and is_word(label):
+            seen += ", alone there: taken for the muscle that the image is of"
+            remedy = "nothing, if it is so; else say in masks.muscles of the mapping what it is"
+            yield Finding("note", "label-taken", LABELS_FILE, seen, "a name of a muscle", remedy, row, "label")
         if muscle == UNKNOWN:
-            seen = f"label {shown_by(segmentation)(label)} in {masks} mask{'s' if masks > 1 else ''}"
             remedy = 'say in masks.muscles of the mapping which one it is, or ""'
             expected = ", ".join(segmentation.names)
             yield Finding("warning", "label-unknown", LABELS_FILE, seen, expected, remedy, row, "label")

@@ -108,6 +108,16 @@ def muscle_of(text: str, segmentation: SegmentationConfig) -> str:
     return found.pop() if len(found) == 1 else ""
 
 
+def names_another(text: str, own: str, segmentation: SegmentationConfig) -> bool:
+    """Whether a text is a name, in any of our languages, of another muscle, whether the study has it or not."""
+    if not is_word(text):
+        return False
+    found, plain = muscle_of(text, segmentation), fold(word_without_side(text))
+    return (
+        found != own if found else any(plain in {fold(entry), *map(fold, names)} for entry, names in _names().items())
+    )
+
+
 def word_without_side(text: str) -> str:
     """A label without the words for left and right."""
     sides = {
@@ -180,7 +190,8 @@ def resolved(labels: Sequence[str], own: str, rules: MaskRules, segmentation: Se
     Args:
         labels: of the file.
         own: the study's muscle that the file, or else its image, is of; "" = not known.
-        rules: of the mapping; what they say comes first. A single label that is no name is then the file's own muscle.
+        rules: of the mapping; what they say comes first. A single label that is no muscle's name is then the file's
+            own muscle.
         segmentation: the study's own names come last.
     """
     if rules.label:
@@ -193,7 +204,8 @@ def resolved(labels: Sequence[str], own: str, rules: MaskRules, segmentation: Se
             said = rules.muscles[name]
             found[name] = said if said in ("", UNCLEAR) else segmentation.find(said) or ""
         elif len(labels) == 1 and own and (not is_word(name) or known is None):
-            found[name] = own
+            if not names_another(name, own, segmentation):
+                found[name] = own
         elif known:
             found[name] = known
     return found
@@ -213,7 +225,8 @@ def proposed(
     yield from ("", "[masks.muscles]")
     yield '# Which muscle of the study each label of your masks is. "unclear": nobody knows what is there, and nothing'
     yield '#   is learned of it. "": it does not matter. A mask with a label that is neither here nor a name of the'
-    yield "#   study is left out until you have said what it is; alone in its mask it is the image's muscle."
+    yield "#   study is left out until you have said what it is; alone in its mask it is the image's muscle, unless it"
+    yield "#   is a name of another one."
     yield f"# Muscles of the study: {', '.join(segmentation.names)}"
     if unreadable:
         yield f"# {unreadable} mask{'s' if unreadable > 1 else ''} could not be read"
@@ -226,6 +239,9 @@ def _line(label: FoundLabel, called: str, segmentation: SegmentationConfig) -> s
     if called:
         count += f"; ITK-SNAP's label descriptions call it {quoted(called)}"
     muscle = muscle_of(called, segmentation) if called else muscle_of(label.name, segmentation)
+    if not muscle and names_another(called or label.name, "", segmentation):
+        # What a label description says is said; a word may still be meant otherwise.
+        return f'{"" if called else "# "}{quoted(label.name)} = ""  # {count}: a muscle that the study does not ask for'
     if label.alone == label.masks and not called and not (label.is_word and muscle):
         return f"# {quoted(label.name)}: {count}, alone in each: taken for the muscle that the image is of"
     if not muscle:

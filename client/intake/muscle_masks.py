@@ -15,7 +15,7 @@ from client.intake.muscle_labels import is_word, resolved
 from client.intake.path_words import muscle_in
 from client.mapping import Mapping, MaskRules
 from client.quality.muscles import shown_by
-from sarco_models.drawn import UNCLEAR, Drawn, join_drawn, read_drawn
+from sarco_models.drawn import UNCLEAR, Drawn, beside, join_drawn, read_drawn
 from sarco_models.errors import Finding, MaskError
 from sarco_models.frames import Frame
 from sarco_models.label_words import listed
@@ -100,7 +100,7 @@ def copied_muscles(job: MuscleJob, frame: Frame) -> MuscleCopy:
     Raises:
         MaskError: a label of which nobody has said what it is, or what :func:`sarco_models.drawn.read_drawn` refuses.
     """
-    job = _of_one_class(job) if job.segmentation.single else job
+    whole, job = job, _of_one_class(job) if job.segmentation.single else job
     several = len(job.parts) > 1
     annotated = job.annotated or tuple(muscle for _, muscle in job.parts if muscle and (several or not job.muscle))
     read = [_read(job, path, muscle, annotated, frame) for path, muscle in job.parts]
@@ -108,6 +108,8 @@ def copied_muscles(job: MuscleJob, frame: Frame) -> MuscleCopy:
     if several:
         drawn, joined = join_drawn([part for part, _ in read], frame, job.segmentation)
         findings += joined
+    if len(whole.parts) > len(job.parts):
+        findings += beside(drawn, dict(_others(whole, job, frame)), frame, job.segmentation)
     values, words = _numbered(drawn, job)
     stored = np.zeros(frame.stored_shape, dtype=np.uint8)
     (top, left), (height, width) = frame.origin, frame.pixels.shape
@@ -126,6 +128,17 @@ def _of_one_class(job: MuscleJob) -> MuscleJob:
         seen, remedy = f"{len(job.parts)} masks of different muscles", "say of which muscle the image is"
         raise MaskError([Finding("warning", "muscle-unknown", "", seen, "one of the image's own muscle", remedy)])
     return replace(job, parts=own)
+
+
+def _others(whole: MuscleJob, job: MuscleJob, frame: Frame) -> Iterator[tuple[str, NDArray[np.bool_]]]:
+    """Masks of other muscles on the image, as far as they can be read; they are not copied."""
+    for path, muscle in whole.parts:
+        if (path, muscle) not in job.parts:
+            try:
+                other, _ = _read(whole, path, muscle, (), frame)
+            except MaskError:
+                continue
+            yield from ((name, other.classes == 1) for name in other.present if name != job.own)
 
 
 def _read(

@@ -40,6 +40,7 @@ from sarco_models.image_cache import Progress
 from sarco_models.masking import Occasion, signed_key
 from sarco_models.messages import (
     Assess,
+    Code,
     Describe,
     Described,
     Evaluate,
@@ -271,6 +272,8 @@ def asker(site: Site, policy: Policy, lacking: str) -> Callable[[Request], Answe
         task = type(request).__name__
         if isinstance(reply, Refused) and not isinstance(request, _MAY_BE_REFUSED):
             why = "; ".join(said) or reply.code
+            if reply.code == Code.TOO_FEW_PARTICIPANTS:
+                why += ": sarco-site check-data says which people and images cannot be used, and what to do"
             raise ConfigError(f"this hospital cannot answer {task} of {site.study.name}, whatever it allows: {why}")
         return Answer(
             request=task,

@@ -137,6 +137,8 @@ def too_few(reply: Reply, policy: Policy, study: StudyConfig) -> tuple[str, ...]
         lines.append(f"histogram: {'the study withholds it' if withheld(study) else few}")
     if isinstance(reply, Described) and withheld(study):
         lines.append("sums of the columns: the study withholds them; zeros are sent")
+    elif isinstance(reply, Described) and study.unplanned and bool((reply.moments.count == 0).any()):
+        lines.append(f"sums of a number: fewer than min_cell = {policy.min_cell} training participants have it")
     elif isinstance(reply, Described) and bool((reply.moments.count == 0).any()):
         lines.append(f"sums of a column: the model does not use it, or {few}")
     if isinstance(reply, Assessed):

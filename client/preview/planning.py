@@ -35,6 +35,7 @@ from sarco_models.messages import Describe, Described
 from sarco_models.parameters import Manifest
 
 _SUMMED = {
+    "training": "How many of them are in training: they alone are measured. Exact; no epsilon covers it.",
     "moments.count": "For each of the numbers below, how many training participants have it.",
     "moments.total": "For each, the sum over them: with the count it is the mean.",
     "moments.squares": "For each, the sum of squares: it gives the standard deviation.",

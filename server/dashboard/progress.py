@@ -7,8 +7,10 @@ from dataclasses import dataclass
 from statistics import median
 from typing import Any
 
+from sarco_models.config import StudyConfig
 from server.dashboard.files import Record, RunFiles, moment, number, said, table
 from server.dashboard.roster import alive
+from server.plan_file import FILE as PLAN
 
 LOOKED_BACK = 5
 """Rounds that the time of the next is estimated from."""
@@ -16,6 +18,7 @@ LOOKED_BACK = 5
 _HEADLINES = {
     "starting": "Is being started",
     "waiting": "Waiting for hospitals",
+    "plan": "Hospitals tell the sums that the network is planned from",
     "describe": "Hospitals count their participants",
     "setup": "Hospitals receive what no round carries again",
     "evaluate": "The threshold is frozen",
@@ -25,6 +28,7 @@ _HEADLINES = {
 }
 _DOING = {
     "waiting": ("is waited for", "is ready"),
+    "plan": ("measures its images", "has told its sums"),
     "describe": ("counts its participants", "has counted its participants"),
     "setup": ("receives the start", "has the start"),
     "round": ("works on round {round}", "has answered round {round}"),
@@ -41,6 +45,13 @@ _DOING_OF_MUSCLES = {
     "assess": ("measures the muscles that the released model finds", "has measured the muscles that it finds"),
 }
 """In a study that finds muscles, where it is other than in one that diagnoses."""
+
+_OF_A_PLAN = {
+    "done": "Planned: nothing was trained",
+    "failed": "Stopped before there was a plan",
+    "interrupted": "Interrupted before there was a plan",
+}
+"""In a study whose network is planned first."""
 
 PHASES = (*_HEADLINES, "round", "failed")
 
@@ -101,6 +112,8 @@ def progress_of(run: RunFiles, records: Sequence[Record], now: float) -> Progres
     live, study = run.live, run.study
     done = max(len(records) - 1, 0)
     rounds = int(number(live.get("rounds")) or 0) or (study.federation.rounds if study else 0)
+    rounds = 0 if study and study.unplanned else rounds
+    others = _other_headlines(study)
     phase, running = _phase(run, live)
     told = int(number(live.get("round")) or 0)
     round_ = told if phase == "round" else done
@@ -111,8 +124,7 @@ def progress_of(run: RunFiles, records: Sequence[Record], now: float) -> Progres
     attempt = int(number(live.get("attempt")) or 1)
     return Progress(
         phase=phase,
-        headline=(_OF_MUSCLES.get(phase, "") if muscles else "")
-        or _headline(phase, told if phase == "waiting" else round_, rounds),
+        headline=others.get(phase) or _headline(phase, told if phase == "waiting" else round_, rounds),
         round=round_,
         rounds=rounds,
         done=done,
@@ -130,13 +142,20 @@ def progress_of(run: RunFiles, records: Sequence[Record], now: float) -> Progres
     )
 
 
+def _other_headlines(study: StudyConfig | None) -> Mapping[str, str]:
+    """Where a study is other than one that diagnoses."""
+    if study is None or not study.segments:
+        return {}
+    return _OF_A_PLAN if study.unplanned else _OF_MUSCLES
+
+
 def _phase(run: RunFiles, live: Mapping[str, Any]) -> tuple[str, bool | None]:
     """The phase, and whether the process that has to do with it is there."""
     told = str(live.get("phase", ""))
     if told in ("done", "failed"):
         return told, False
     if told not in PHASES:
-        if run.written("leakage.json") is not None:
+        if run.written("leakage.json") is not None or run.written(PLAN) is not None:
             return "done", None
         wanted = table(run.json("submitted.json")).get("wanted")
         return ("starting" if wanted else "unknown"), None

@@ -15,7 +15,9 @@ from dataclasses import dataclass
 
 from sarco_models.accounting import Spend, epsilon, plan
 from sarco_models.config import StudyConfig
+from sarco_models.errors import SarcoError
 from sarco_models.messages import Code
+from sarco_models.uncovered import uncovered
 from server.dashboard.aside import Aside
 from server.dashboard.files import Record
 from server.dashboard.history import LATE
@@ -23,6 +25,16 @@ from server.failures import REFUSED, not_there, refused
 
 _AFTERWARDS = frozenset({refused(Code.TOO_LATE), refused(Code.WORKER_DOWN), refused(Code.INTERNAL)})
 """Refusals that may come after the work has begun, and was charged."""
+
+
+@dataclass(frozen=True)
+class Privacy:
+    """What a study promises; ``epsilon`` is None where it promises nothing."""
+
+    epsilon: float | None
+    delta: float | None
+    secure_aggregation: bool
+    uncovered: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -38,6 +50,19 @@ class Spent:
     rounds: int
     epsilon: float | None
     computing: bool
+
+
+def promised(study: StudyConfig | None) -> Privacy:
+    """What a study promises, and what it leaves open; nothing where its file cannot be read."""
+    if study is None:
+        return Privacy(None, None, False, ())
+    try:
+        lines = uncovered(study)
+    except SarcoError:
+        lines = ()
+    cfg = study.privacy
+    secure = study.federation.secure_aggregation
+    return Privacy(cfg.epsilon if cfg else None, cfg.delta if cfg else None, secure, lines)
 
 
 def rounds_at_most(records: Sequence[Record], asked_now: Mapping[str, str]) -> Counter[str]:

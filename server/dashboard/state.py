@@ -10,15 +10,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from sarco_models.config import StudyConfig
-from sarco_models.errors import SarcoError
-from sarco_models.uncovered import uncovered
 from server.dashboard.files import HomeFiles, Record, RunFiles, moment, number, said, table
 from server.dashboard.history import Curve, Moved, Part, curves, parts, traffic
 from server.dashboard.outcome import Outcome, outcome_of
+from server.dashboard.plan import Plan, plan_of
 from server.dashboard.progress import Progress, SiteNow, progress_of
 from server.dashboard.roster import Roster, Seen, alive
-from server.dashboard.spending import Spending, Spent, rounds_at_most
+from server.dashboard.spending import Privacy, Spending, Spent, promised, rounds_at_most
 from server.dashboard.troubles import (
     Trouble,
     explain,
@@ -80,18 +78,8 @@ class Hospital:
 
 
 @dataclass(frozen=True)
-class Privacy:
-    """What a study promises; ``epsilon`` is None where it promises nothing."""
-
-    epsilon: float | None
-    delta: float | None
-    secure_aggregation: bool
-    uncovered: tuple[str, ...]
-
-
-@dataclass(frozen=True)
 class RunView:
-    """A run."""
+    """A run; ``plan`` is None where its study is trained, and is not only planned."""
 
     name: str
     title: str
@@ -104,6 +92,7 @@ class RunView:
     traffic: tuple[Moved, ...]
     privacy: Privacy
     outcome: Outcome | None
+    plan: Plan | None
 
 
 @dataclass(frozen=True)
@@ -191,14 +180,15 @@ class Watcher:
             name=run.name,
             title=said(study.title) if study else run.name,
             digest=study.digest if study else str(table(run.json("run.json")).get("study", "")),
-            strategy=study.federation.strategy if study else "",
+            strategy=study.federation.strategy if study and not study.unplanned else "",
             synthetic=run.synthetic,
             progress=progress,
             curves={metric: curves(records, released, metric) for metric in METRICS},
             parts=parts(records, names, progress.sites, under_way),
             traffic=traffic(records),
-            privacy=_privacy(study),
+            privacy=promised(study),
             outcome=outcome_of(run),
+            plan=plan_of(run),
         )
         return view, records
 
@@ -214,7 +204,7 @@ class Watcher:
         now = view.progress.sites if view else {}
         told = {name for record in records for name in record.sites}
         spent = self._spent(run, view, records)
-        start = records[0].sites if records else {}
+        start = records[0].sites if records else view.plan.people if view and view.plan else {}
         found = []
         for name in sorted({*enrolled, *told, *now}):
             site, flower, people = now.get(name), (seen or {}).get(name), start.get(name, {})
@@ -276,18 +266,6 @@ def _online(flower: Seen | None, state: str, known: bool) -> bool | None:
     if known:
         return False  # enrolled, and Flower has never seen it
     return {"away": False, "asked": True, "answered": True, "refused": True, "failed": True}.get(state)
-
-
-def _privacy(study: StudyConfig | None) -> Privacy:
-    if study is None:
-        return Privacy(None, None, False, ())
-    try:
-        lines = uncovered(study)
-    except SarcoError:
-        lines = ()
-    cfg = study.privacy
-    secure = study.federation.secure_aggregation
-    return Privacy(cfg.epsilon if cfg else None, cfg.delta if cfg else None, secure, lines)
 
 
 def _troubles(

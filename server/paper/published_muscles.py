@@ -27,11 +27,13 @@ MUSCLES = {
 }
 
 NOTES = {
-    "I32": "The abstract prints P < .001 with r = .4223: that needs 58 people, and a fifth of 94 is 19. So people "
-    "whose images trained the networks are among those who are correlated. Ours are held-out people only.",
+    "I32": f"The paper's abstract ({REFERENCE}) prints P < .001 with r = .4223: that needs 58 people, and a fifth of "
+    "94 is 19. So people whose images trained the networks are among those who are correlated. Ours are held-out "
+    "people only.",
     "I33": "More peroneus goes with a longer time for five chair stands (r = +.7480) in the abstract; one expects the "
     "opposite. The sign may be misprinted, or the quantity not be the time. Ours is reported with its sign.",
-    "I34": "Split, number of images, network of each Dice, definition of thickness and pixel spacing are not said.",
+    "I34": "The abstract says neither how people were split, nor how many images there are, which network has which "
+    "Dice, how thickness is defined, nor how large a pixel is.",
 }
 """How each contradiction is resolved, by the sign that the project's list of contradictions gives it."""
 

@@ -333,6 +333,23 @@ def test_masks_of_two_muscles_that_contradict_each_other_stay_out(hospital: Hosp
     assert not any(row.mask for row in images(done))
 
 
+def test_masks_that_contradict_each_other_are_told_where_one_muscle_is_asked_for(
+    hospital: Hospital, study: StudyConfig
+) -> None:
+    def draw(source: Path, name: str, _: int) -> None:
+        for muscle in ("biceps", "triceps"):
+            Image.fromarray(label_map({1: ARM[1]})).save(source / f"masks/{name}_{muscle}.png")
+
+    assert study.segmentation is not None
+    asked = study.model_copy(update={"segmentation": study.segmentation.model_copy(update={"classes": "asked"})})
+    source = hospital(draw)
+    corrected(run(source, asked), ('muscle = ""', 'muscle = "biceps"'))
+    done = run(source, asked)
+    [finding] = rules(done, "overlapping-muscles")
+    assert "biceps and triceps overlap by" in finding.seen
+    assert all(row.mask for row in images(done)), "the image's own muscle is taken as it is drawn"
+
+
 def test_who_draws_every_muscle_says_so_once(hospital: Hospital, study: StudyConfig) -> None:
     source = hospital(both_in_labelme("BB", "triceps"))
     corrected(run(source, study), ("annotated = []", 'annotated = ["biceps", "triceps", "RF"]'))
@@ -417,6 +434,65 @@ def test_an_outline_that_names_another_image_is_of_nobody(hospital: Hospital, st
     assert (done.counts["masks copied"], len(rules(done, "mask-alone"))) == (2, 0)
 
 
+def alone(label: str) -> Callable[[Path, str, int], None]:
+    """One outline in each file, of the biceps."""
+    return lambda source, name, _: write_labelme(source / f"masks/{name}.json", {label: [polygon(ARM[1])]})
+
+
+@pytest.mark.parametrize("label", ["VL", "Vastus lateralis", "Trizeps", "三头肌"])
+def test_a_name_of_another_muscle_is_never_taken_for_the_images(
+    hospital: Hospital, study: StudyConfig, label: str
+) -> None:
+    source = hospital(alone(label), name="biceps")
+    first = run(source, study)
+    text = re.sub(r'(?m)^"(VL|Vastus lateralis|Trizeps|三头肌)" = .*$', "", first.mapping.read_text(encoding="utf-8"))
+    first.mapping.write_text(text, encoding="utf-8")  # as if the label had come after the mapping
+    done = run(source, study)
+    assert not any(row.mask for row in images(done))
+    assert rules(done, "label-unknown")
+
+
+def test_an_unknown_word_alone_is_taken_for_the_images_muscle_and_told(hospital: Hospital, study: StudyConfig) -> None:
+    done = run(hospital(alone("ROI"), name="biceps"), study)
+    assert all(row.mask_label == "1=biceps" for row in images(done))
+    [note] = rules(done, "label-taken")
+    assert (note.severity, note.file) == ("note", "labels.csv")
+    assert "taken for the muscle that the image is of" in note.seen
+
+
+def test_a_number_that_itk_snap_calls_another_muscle_does_not_matter(hospital: Hospital, study: StudyConfig) -> None:
+    def draw(source: Path, name: str, _: int) -> None:
+        write_labels(source / f"masks/{name}.nii.gz", label_map({7: ARM[1]}))
+        (source / "labels.txt").write_text(DESCRIPTIONS.replace("Trizeps re", "Vastus lateralis re"))
+
+    done = run(hospital(draw, name="biceps"), study)
+    assert '\n"7" = ""  # in 2 masks; ITK-SNAP' in done.mapping.read_text(encoding="utf-8")
+    assert not any(row.mask for row in images(done))
+
+
+def test_a_file_named_after_an_image_that_is_no_labelme_file_is_a_warning(
+    hospital: Hospital, study: StudyConfig
+) -> None:
+    def draw(source: Path, name: str, k: int) -> None:
+        both_in_labelme("BB", "triceps")(source, name, k)
+        path = source / f"masks/{name}.json"
+        path.write_text(path.read_text()[:200])
+        (source / "settings.json").write_text("{}")
+
+    done = run(hospital(draw), study)
+    [warning], [note] = rules(done, "not-labelme"), rules(done, "not-understood")
+    assert (warning.severity, warning.seen[:7]) == ("warning", "2 files")
+    assert note.seen.startswith("1 file ")
+
+
+def test_what_is_to_be_done_is_said_in_words_of_the_mapping(hospital: Hospital, study: StudyConfig) -> None:
+    done = run(hospital(lambda source, name, _: write_labelme(source / f"masks/{name}.json", {})), study)
+    [finding] = rules(done, "empty-mask")
+    assert "masks.annotated of the mapping" in finding.remedy
+    assert "images.csv" not in finding.remedy
+    assert "columns of the study" not in lines(done)[0], "this study has none"
+
+
 def test_corrected_results_of_segment_come_back(hospital: Hospital, study: StudyConfig) -> None:
     """Three formats of one mask: which was corrected is for a person to say. The tissue to draw on is no mask."""
 
@@ -426,6 +502,8 @@ def test_corrected_results_of_segment_come_back(hospital: Hospital, study: Study
         write_png(base.with_name(f"{name}.png.png"), classes)
         outlines = base.with_name(f"{name}.png.json")
         write_labelme(outlines, {"biceps": [polygon(ARM[1])], "triceps": [polygon(ARM[2])]})
+        page = json.loads(outlines.read_text()) | {"imagePath": f"../images/{name}.png"}
+        outlines.write_text(json.dumps(page))
         Image.fromarray(classes).save(base.with_name(f"{name}.png.tissue.png"))
         (source / "itk-snap-labels.txt").write_text(label_descriptions(["biceps", "triceps"]))
 

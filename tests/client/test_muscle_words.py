@@ -88,6 +88,13 @@ def test_the_network_is_named_as_it_is() -> None:
     planned = muscle_study(segmentation={"network": "nnunet", "plan": plan}, image=image)
     assert "nnU-Net, of the study's plan" in text(planned)
     assert "convnext" not in text(planned)
+    assert "sees 32 mm along a side, as 32 pixels of 1.00 mm, in 2 stages of 8 and 16 features" in text(planned)
+    assert "scaled by 80.0 +- 30.0" in text(planned)
+    assert "How its network was planned" in [part.heading for part in sections(planned, MANIFEST, OPEN)]
+    assert "How its network was planned" not in [part.heading for part in sections(muscle_study(), MANIFEST, OPEN)]
+    assert "What a run begins with: random numbers" in " ".join(uncovered(planned)), (
+        "no encoder that was trained before"
+    )
 
 
 def test_dice_is_offered_as_the_metric_that_may_leave() -> None:

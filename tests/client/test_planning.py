@@ -1,14 +1,25 @@
 """A hospital sees what it would tell for a plan before anything leaves; the page holds its numbers and nothing else."""
 
+from contextlib import ExitStack
 from pathlib import Path
 
+import numpy as np
 import pytest
 from typer.testing import CliRunner
 
+from client.allowing import lacking
 from client.cli import app
+from client.ledger import BudgetConfig
+from client.policy import Policy, Refusal, check
 from client.preview.planning import planning_page
+from client.study_words import missing
 from client.suitability import count
+from client.worker_desk import Desk
 from sarco_models.errors import ConfigError
+from sarco_models.parameters import Manifest, Parameters
+from sarco_models.summaries import Moments
+from sarco_models.uncovered import uncovered
+from sarco_models.wire import Describe, Setup
 from tests.muscle_sites import muscle_site, muscle_study
 
 SITE = """\
@@ -30,6 +41,7 @@ lifetime_epsilon = "unlimited"
 study_epsilon = "unlimited"
 """
 DRAFT = muscle_study(segmentation={"network": "nnunet"})
+NOTHING = Moments(*(np.zeros(0, dtype=kind) for kind in (np.int64, np.float64, np.float64, np.float64, np.float64)))
 
 
 def hospital(folder: Path, tasks: str = '["Describe"]', statistics: str = '["sums"]') -> tuple[Path, Path]:
@@ -84,3 +96,53 @@ def test_a_hospital_without_people_to_train_on_is_told_why(tmp_path: Path) -> No
 def test_people_are_counted_for_a_study_without_a_plan_as_for_any(tmp_path: Path) -> None:
     _, site = hospital(tmp_path)
     assert count(str(site), DRAFT.model_dump_json())["training"] == 6
+
+
+# ---- what it asks a hospital to allow --------------------------------------------------------------------------------
+
+
+def test_a_plan_asks_for_sums_and_for_nothing_that_training_needs() -> None:
+    needs = missing(DRAFT, Manifest.of({}), Policy(), BudgetConfig())
+    assert [need.key for need in needs] == [
+        "tasks", "statistics", "unprotected_training", "min_sites", "budget.study_epsilon", "budget.lifetime_epsilon",
+    ]  # fmt: skip
+    whys = " ".join(need.why for need in needs)
+    assert "the study lets sums leave without noise" in whys
+    assert "the study is planned with 1" in whys
+    assert "own update" not in whys, "no update is made"
+    assert "trains" not in whys
+    keys = {change.key for change in lacking(DRAFT, needs, {"policy": {}}).changes}
+    assert not keys & {"metrics", "plain_updates", "parameters"}
+
+
+def test_what_a_policy_lets_out_for_a_plan_is_no_update() -> None:
+    allowing = Policy.model_validate(
+        {
+            "approved_studies": (DRAFT.digest,),
+            "tasks": ("Describe", "Setup"),
+            "min_sites": 1,
+            "unprotected_training": True,
+            "plain_updates": False,
+        }
+    )
+    check(Describe(DRAFT.digest), allowing, DRAFT)
+    with pytest.raises(Refusal, match="unprotected_training: is false, and the study lets sums leave"):
+        check(Describe(DRAFT.digest), allowing.model_copy(update={"unprotected_training": False}), DRAFT)
+    with pytest.raises(Refusal, match="it asks for sums only"):
+        check(Setup(DRAFT.digest, Parameters.pack({}), NOTHING), allowing, DRAFT)
+
+
+def test_no_epsilon_covers_the_counts_and_exact_sums_of_a_plan() -> None:
+    said = " ".join(uncovered(DRAFT))
+    assert "Sums over the sizes and grey levels" in said
+    for word in ("Dice", "update", "probe", "weights"):
+        assert word not in said, "nothing is trained"
+
+
+def test_a_worker_opens_a_study_without_a_plan(tmp_path: Path) -> None:
+    """There is no network that it could make ready."""
+    _, site = hospital(tmp_path)
+    with ExitStack() as locks:
+        desk = Desk(site, locks, lambda done, total: None)
+        assert desk.status()["study"] == DRAFT.digest
+        assert desk.limit > 0

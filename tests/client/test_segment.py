@@ -290,6 +290,24 @@ def test_folders_are_searched_and_other_files_left_out(folder: Path) -> None:
     assert [i.name for i in inputs([folder / "notes.txt"])] == ["notes.txt"], "a file that is named is meant"
 
 
+def test_masks_and_earlier_results_are_no_images(folder: Path, tmp_path: Path) -> None:
+    muscle_picture(folder / "masks" / "a.png")
+    muscle_picture(folder / "ward 2" / "b_mask.png")
+    before = inputs([folder])
+    assert [i.name for i in before] == ["a.dcm", "c.png", "ward 2/b.png"]
+    run(folder, folder / "results")
+    assert inputs([folder]) == before
+    with pytest.raises(ConfigError, match=r"holds no image"):
+        inputs([folder / "results"])
+    assert [i.name for i in inputs([folder / "masks"])] == ["a.png"], "a folder that is named is meant"
+
+
+def test_results_need_a_folder_of_their_own(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "out").write_text("a file")
+    with pytest.raises(ConfigError, match="name another folder"):
+        run(folder, tmp_path / "out")
+
+
 def test_two_images_of_one_name_are_refused(tmp_path: Path) -> None:
     for ward in ("1", "2"):
         muscle_picture(tmp_path / ward / "a.png")

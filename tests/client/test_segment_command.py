@@ -90,6 +90,20 @@ def test_site_toml_says_where_calibration_csv_is(tmp_path: Path, model: Path) ->
     assert measures(tmp_path / "out")["b.png"]["mm_per_pixel_column"] == "0.3"
 
 
+def test_calibration_csv_beside_the_images_is_found_and_told(tmp_path: Path, model: Path) -> None:
+    muscle_picture(tmp_path / "site-data" / "images" / "b.png")
+    table = tmp_path / "site-data" / "calibration.csv"
+    table.write_text("image,x0,y0,x1,y1,mm_per_pixel_row,mm_per_pixel_column\nimages/b.png,,,,,0.1,0.3\n")
+    images = tmp_path / "site-data" / "images"
+    _, said = run(images, "--model", model, "--out", tmp_path / "out", "--formats", "png")
+    assert f"millimetres: of files, and of {table.resolve()}" in said.replace("\n", "")
+    assert measures(tmp_path / "out")["b.png"]["mm_per_pixel_column"] == "0.3"
+    muscle_picture(tmp_path / "other" / "c.png")
+    (tmp_path / "other" / "calibration.csv").write_text(table.read_text())
+    _, said = run(images, tmp_path / "other", "--model", model, "--out", tmp_path / "two", "--formats", "png")
+    assert "millimetres: " not in said, "of two tables none is guessed"
+
+
 def test_help_does_not_wait_for_torch() -> None:
     code = "import sys, client.cli; sys.exit('torch' in sys.modules or 'flwr' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False, timeout=60).returncode == 0  # noqa: S603

@@ -2,7 +2,6 @@
 
 import json
 import shutil
-from collections.abc import Iterator
 
 import numpy as np
 import pytest
@@ -44,18 +43,16 @@ def draw(made: Federation) -> None:
             write_rows(path, [row for row in read_csv(path) if row["muscle"] == "RF"])
 
 
-@pytest.fixture(scope="module")
-def made() -> Iterator[Federation]:
-    with federation(study(), (ARMS_AND_THIGHS, THIGHS), prepare=draw) as found:
-        yield found
+def test_from_the_coordinators_folder_to_masks_on_a_new_image() -> None:
+    """One test: processes of hospitals are dear, and pytest-xdist builds a fixture for each of its workers."""
+    with federation(study(), (ARMS_AND_THIGHS, THIGHS), prepare=draw) as made:
+        run = made.start_run().wait_done()
+        hospitals_train_and_measure_the_muscles_that_they_have_drawn(made, run)
+        every_answer_stands_in_the_hospitals_audit_log(made)
+        the_released_model_finds_muscles_on_a_hospitals_own_images(made, run)
 
 
-@pytest.fixture(scope="module")
-def run(made: Federation) -> RunUnderWay:
-    return made.start_run().wait_done()
-
-
-def test_hospitals_train_and_measure_the_muscles_that_they_have_drawn(made: Federation, run: RunUnderWay) -> None:
+def hospitals_train_and_measure_the_muscles_that_they_have_drawn(made: Federation, run: RunUnderWay) -> None:
     assert all(set(run.record(k)["sites"]) == {ARMS_AND_THIGHS, THIGHS} for k in range(1, ROUNDS + 1))
     measured = json.loads((run.folder / "measured.json").read_text())
     told = {site: {name.split(".")[0] for name in of if "." in name} for site, of in measured.items()}
@@ -70,7 +67,7 @@ def test_hospitals_train_and_measure_the_muscles_that_they_have_drawn(made: Fede
     assert "AUC" not in shown
 
 
-def test_every_answer_stands_in_the_hospitals_audit_log(made: Federation, run: RunUnderWay) -> None:
+def every_answer_stands_in_the_hospitals_audit_log(made: Federation) -> None:
     """What was asked is what the study asks for, and no more."""
     log = (made.hospitals[THIGHS].folder / "state" / "audit.jsonl").read_text()
     assert {task for task in ("Describe", "Setup", "Train", "Evaluate", "Measure", "Probe") if f'"{task}"' in log} == {
@@ -80,7 +77,7 @@ def test_every_answer_stands_in_the_hospitals_audit_log(made: Federation, run: R
     made.site("audit", "verify", made.hospitals[THIGHS].site_file).well()
 
 
-def test_the_released_model_finds_muscles_on_a_hospitals_own_images(made: Federation, run: RunUnderWay) -> None:
+def the_released_model_finds_muscles_on_a_hospitals_own_images(made: Federation, run: RunUnderWay) -> None:
     out, images = made.base / "model", made.base / "new"
     released = made.coordinator("release", run.folder, "--out", out).well().out
     assert "released" in released

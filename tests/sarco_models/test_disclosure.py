@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 import pytest
 
-from sarco_models.disclosure import hidden, small
+from sarco_models.disclosure import hidden, hidden_groups, small
 
 
 def test_a_small_count_is_of_somebody_but_of_few() -> None:
@@ -38,3 +38,22 @@ def test_no_small_count_follows_from_the_total_and_what_is_shown() -> None:
         covered = cells[mask]
         # More than one person's group is hidden, unless everybody else is nobody.
         assert not mask.any() or (mask.sum() > 1 and covered.sum() >= 3) or (cells[~mask] == 0).all()
+
+
+def shown_groups(*owners: str, min_cell: int = 5) -> list[bool]:
+    return (~hidden_groups([set(group) for group in owners], min_cell)).tolist()
+
+
+def test_many_things_of_few_people_are_counted_as_few_people() -> None:
+    assert shown_groups("abcdefgh", "ijklm") == [True, True]
+    assert shown_groups("abcdefgh", "ij", "klmnop") == [True, False, False], "the total would give the second away"
+    assert shown_groups("abcdefgh", "") == [True, True], "nobody's"
+    assert shown_groups("abcdefgh", "ij", min_cell=1) == [True, True]
+
+
+def test_small_groups_that_are_many_people_together_hide_each_other_and_nobody_else() -> None:
+    assert shown_groups("abcdefgh", "ijk", "lmn") == [True, False, False]
+
+
+def test_small_groups_of_the_same_people_do_not_hide_each_other() -> None:
+    assert shown_groups("abcdefgh", "ijk", "ijk") == [False, False, False]

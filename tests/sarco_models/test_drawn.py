@@ -319,7 +319,8 @@ def test_an_ai_mask_need_not_fill_its_box(tmp_path: Path, frame: Frame) -> None:
 
 def test_an_outline_beyond_the_picture_was_drawn_elsewhere(tmp_path: Path, frame: Frame) -> None:
     finding = refused(labelme(tmp_path, shape("biceps", box(60, 10, 130, 40))), frame)["outline-beyond"]
-    assert finding.seen == "label biceps, shape 1: a corner at x 130, y 10, 30 pixels beyond the picture of 100 x 80"
+    assert finding.seen.startswith("label biceps, shape 1: a corner at x 130, y 10, 30 pixels beyond the picture, ")
+    assert finding.seen.endswith("100 wide and 80 high")
     assert finding.expected == "at most 2 pixels"
     slip = labelme(tmp_path, shape("biceps", box(60, -1.5, 101, 40)))
     assert (read(slip, frame)[0].classes == 1).sum() == 40 * 40
@@ -446,8 +447,17 @@ def test_muscles_that_overlap_by_more_are_a_contradiction(tmp_path: Path, frame:
     # A thin muscle under another is not its border, however thin it is.
     path = labelme(tmp_path, shape("biceps", box(10, 28, 50, 31)), shape("triceps", box(10, 20, 60, 60)))
     assert "overlapping-muscles" in refused(path, frame)
-    # Who is asked about one muscle only need not settle it.
-    assert (read(path, frame, ONE, muscle="triceps")[0].classes == 1).sum() == 50 * 40
+
+
+def test_who_is_asked_about_one_muscle_need_not_settle_it_and_is_told(tmp_path: Path, frame: Frame) -> None:
+    path = labelme(tmp_path, shape("biceps", box(10, 10, 50, 40)), shape("triceps", box(10, 25, 60, 60)))
+    drawn, (warning,) = read(path, frame, ONE, muscle="triceps")
+    assert (drawn.classes == 1).sum() == 50 * 35, "as it is drawn"
+    assert (warning.severity, warning.rule, warning.file) == ("warning", "overlapping-muscles", "m.json")
+    assert "triceps and biceps overlap by 600 pixels" in warning.seen
+    assert read(path, frame, ONE, muscle="triceps", label="biceps=triceps;triceps=")[1] == (), "only one is a muscle"
+    path = labelme(tmp_path, shape("biceps", box(10, 10, 50, 32)), shape("triceps", box(10, 30, 60, 60)))
+    assert read(path, frame, ONE, muscle="triceps")[1] == (), "a border that both share"
 
 
 def test_damaged_files_are_refused_by_name(tmp_path: Path, frame: Frame) -> None:

@@ -83,6 +83,15 @@ def test_an_empty_file_and_a_missing_one_are_told_apart(folder: Path) -> None:
         open_segmenter(folder)
 
 
+def test_an_experiment_holds_models_and_is_none(folder: Path, tmp_path: Path) -> None:
+    trained = tmp_path / "run" / "arms" / "1" / "federated"
+    trained.parent.mkdir(parents=True)
+    folder.rename(trained)
+    with pytest.raises(RunError, match=r"here is one of 1: .*arms/1/federated"):
+        open_segmenter(tmp_path / "run")
+    assert open_segmenter(trained).study.segmentation is not None
+
+
 def test_a_model_without_its_study_says_what_it_needs(folder: Path) -> None:
     (folder / "study.json").unlink()
     with pytest.raises(RunError, match="put the study's file beside"):

@@ -6,12 +6,16 @@
 import json
 import os
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from sarco_models.config import StudyConfig, read_toml
+from server.dashboard.files import HomeFiles
+from server.dashboard.roster import Roster, Seen
+from server.dashboard.state import Picture, Watcher
 
 SITES = {"shanghai": (89, 53), "sichuan": (36, 21), "zhongshan": (21, 12)}
 SKILL = {"shanghai": 0.83, "sichuan": 0.78, "zhongshan": 0.74, "central": 0.81}
@@ -34,6 +38,17 @@ def study(*, private: bool = True, rounds: int = ROUNDS) -> StudyConfig:
         tree["privacy"] = PRIVACY
         tree["training"] = {**tree["training"], "balance_classes": False, "local_steps": 4}
     return StudyConfig.model_validate_json(json.dumps(tree))
+
+
+def look_at(folder: Path, seen: Mapping[str, Seen] | None = None, run: str = "") -> Picture:
+    """One picture, of somebody who has asked Flower before."""
+    roster = Roster(None)
+    roster._seen, roster._asked = seen, time.time()
+    watcher = Watcher(HomeFiles(folder), roster)
+    try:
+        return watcher.look(run)
+    finally:
+        watcher.close()
 
 
 def write(path: Path, content: Any) -> None:

@@ -12,7 +12,7 @@ from tests.server.example_home import refusal, write, write_home, write_round, w
 @pytest.mark.parametrize(
     ("written", "shown"),
     [
-        ("/work/runs/muscle/rounds/0003.npy: cannot be read", "…/0003.npy: cannot be read"),
+        ("/srv/runs/muscle/rounds/0003.npy: cannot be read", "…/0003.npy: cannot be read"),
         ("study.toml is at /home/anna/studies/study.toml, look", "study.toml is at …/study.toml, look"),
         (r"C:\Users\anna\study.toml is wrong", "…/study.toml is wrong"),
         ("asked for /v1/control/start-run", "asked for /v1/control/start-run"),

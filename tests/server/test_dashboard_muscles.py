@@ -6,12 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from server.dashboard.files import HomeFiles
 from server.dashboard.pieces import pieces
-from server.dashboard.roster import Roster
-from server.dashboard.state import Picture, Watcher
 from server.following import _round_in_words, phase_in_words
 from tests.muscle_sites import muscle_study
+from tests.server.example_home import look_at
 
 SITES = ("alpha", "beta")
 
@@ -41,18 +39,8 @@ def run(tmp_path: Path) -> Path:
     return folder
 
 
-def look(folder: Path) -> Picture:
-    roster = Roster(None)
-    roster._seen, roster._asked = None, time.time()
-    watcher = Watcher(HomeFiles(folder), roster)
-    try:
-        return watcher.look()
-    finally:
-        watcher.close()
-
-
 def test_the_page_speaks_of_dice_and_muscles(run: Path) -> None:
-    shown = pieces(look(run))
+    shown = pieces(look_at(run))
     assert "Dice, central test, after round 2" in shown["progress"]
     assert "0.900" in shown["progress"]
     assert "biceps brachii" in shown["outcome"]
@@ -79,7 +67,7 @@ def test_the_page_speaks_of_dice_and_muscles(run: Path) -> None:
 )
 def test_a_damaged_file_of_measures_is_left_out(run: Path, damaged: str) -> None:
     (run / "measured.json").write_text(damaged)
-    picture = look(run)
+    picture = look_at(run)
     assert picture.run is not None
     assert picture.run.outcome is not None
     assert picture.run.outcome.muscles == ()
@@ -90,7 +78,7 @@ def test_hospitals_measure_muscles_and_assess_nothing(run: Path) -> None:
     sites = {"alpha": {"state": "asked", "why": "", "seconds": 1}}
     live = {"phase": "assess", "round": 2, "rounds": 2, "sites": sites, "time": time.time()}
     (run / "live.json").write_text(json.dumps(live))
-    picture = look(run)
+    picture = look_at(run)
     assert picture.run is not None
     assert picture.run.progress.headline == "Hospitals measure the muscles that the released model finds"
     assert picture.hospitals[0].doing == "measures the muscles that the released model finds"

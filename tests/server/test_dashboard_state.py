@@ -6,22 +6,22 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from server import submissions
-from server.dashboard.files import HomeFiles
 from server.dashboard.pieces import pieces
-from server.dashboard.roster import Roster, Seen
-from server.dashboard.state import Picture, Watcher
+from server.dashboard.roster import Seen
+from server.dashboard.state import Picture
 from tests.server.example_home import (
     FAILURES,
     ROUNDS,
     SITES,
     finish,
     grow,
+    look_at,
     write,
     write_home,
     write_live,
@@ -30,17 +30,6 @@ from tests.server.example_home import (
 )
 
 Look = Callable[[Path], Picture]
-
-
-def look_at(folder: Path, seen: Mapping[str, Seen] | None = None, run: str = "") -> Picture:
-    """One picture, of somebody who has asked Flower before."""
-    roster = Roster(None)
-    roster._seen, roster._asked = seen, time.time()
-    watcher = Watcher(HomeFiles(folder), roster)
-    try:
-        return watcher.look(run)
-    finally:
-        watcher.close()
 
 
 @pytest.fixture
@@ -331,7 +320,7 @@ def test_the_picture_keeps_its_form(home: Path) -> None:
     }  # fmt: skip
     assert set(found["run"]) == {
         "name", "title", "digest", "strategy", "synthetic", "progress", "curves", "parts", "traffic", "privacy",
-        "outcome",
+        "outcome", "plan",
     }  # fmt: skip
     assert set(found["hospitals"][0]) == {
         "name", "online", "last_seen", "doing", "state", "why", "participants", "training", "revoked", "spent",

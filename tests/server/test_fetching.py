@@ -6,12 +6,23 @@ from collections.abc import Iterable
 
 import httpx
 import pytest
-from flwr.app import Error, Message, RecordDict
+from flwr.app import ConfigRecord, Error, Message, RecordDict
+from flwr.app.message import remove_content_from_message
+from flwr.common.serde import message_to_proto
+from flwr.proto.message_pb2 import (
+    ConfirmMessageReceivedRequest,
+    ConfirmMessageReceivedResponse,
+    PullObjectRequest,
+    PullObjectResponse,
+)
+from flwr.proto.runtime_pb2 import PullAppMessagesResponse
+from flwr.supercore.inflatable.inflatable_object import get_all_nested_objects, get_object_tree
 from flwr.supercore.inflatable.inflatable_utils import ObjectPullError, ObjectUnavailableError
+from flwr.supercore.run import Run
 from flwr.superlink.grid import http_grid
 
 from server import fetching
-from server.fetching import Fetching
+from server.fetching import Fetching, replies_of
 from simulation.grid import as_coordinator
 
 
@@ -222,3 +233,57 @@ def test_a_piece_that_is_not_there_yet_is_looked_for_again_soon(monkeypatch: pyt
     assert http_grid.pull_objects(["a", "b"], pull_object_fn=piece) == {"a": b"a", "b": b"b"}
     assert time.monotonic() - began < 3  # .1 + .2 + .4, give or take; Flower's own pauses are 1 + 2 + 4
     assert looks == {"a": 4, "b": 4}
+
+
+class HalfThere:
+    """Flower's client of a SuperLink that hands over every reply at once, and lacks the pieces of some."""
+
+    def __init__(self, replies: dict[str, Message], lacking: set[str]) -> None:
+        self.trees, self.pieces, self.confirmed = [], dict[str, bytes](), list[str]()
+        self.lacking = {piece for asked in lacking for piece in pieces_of(replies[asked])}
+        self.heads = []
+        for message in replies.values():
+            vars(message.metadata)["_message_id"] = message.object_id
+            self.heads.append(message_to_proto(remove_content_from_message(message)))
+            self.trees.append(get_object_tree(message))
+            self.pieces |= pieces_of(message)
+
+    def PullMessages(self, request: object) -> PullAppMessagesResponse:
+        heads, trees, self.heads, self.trees = self.heads, self.trees, [], []
+        return PullAppMessagesResponse(messages_list=heads, message_object_trees=trees)
+
+    def PullObject(self, request: PullObjectRequest) -> PullObjectResponse:
+        there = request.object_id not in self.lacking
+        content = self.pieces[request.object_id] if there else b""
+        return PullObjectResponse(object_found=True, object_available=there, object_content=content)
+
+    def ConfirmMessageReceived(self, request: ConfirmMessageReceivedRequest) -> ConfirmMessageReceivedResponse:
+        self.confirmed.append(request.message_object_id)
+        return ConfirmMessageReceivedResponse()
+
+
+def pieces_of(message: Message) -> dict[str, bytes]:
+    return {name: piece.deflate() for name, piece in get_all_nested_objects(message).items()}
+
+
+def test_a_reply_whose_pieces_never_come_holds_up_none_that_was_announced_with_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A hospital that leaves while it sends: Flower's grid would give the others' replies at the deadline only."""
+    monkeypatch.setattr(http_grid, "pull_objects", vars(http_grid)["pull_objects"])
+    monkeypatch.setattr(fetching, "PATIENCE_S", 2.0)
+    fetching.look_sooner(60)
+    replies = {asked: reply(asked) for asked in ("a", "b", "c")}
+    for k, message in enumerate(replies.values()):
+        message.content = RecordDict({"it": ConfigRecord({"k": k})})
+    grid = http_grid.HttpGrid(token="t")
+    grid.set_run(Run.create_empty(1))
+    link = HalfThere(replies, {"a"})
+    grid._client = link  # type: ignore[assignment]
+    fetch = Fetching(replies_of(grid))
+    began = time.monotonic()
+    assert taken(fetch, {"a", "b", "c"}, 0.5) == [("b", 0), ("c", 0)]
+    assert time.monotonic() - began < 5
+    assert sorted(link.confirmed) == sorted(replies[asked].object_id for asked in "bc")
+    link.lacking.clear()
+    assert taken(fetch, {"a"}) == [("a", 0)], "its pieces have come after all"

@@ -34,6 +34,7 @@ Opened = Callable[..., tuple[UnsteadyGrid, Run]]
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(loop, "_LOOK_S", 0.02)
+    monkeypatch.setattr("server.members.LAST_WORDS_S", 0.1)
 
 
 @pytest.fixture
@@ -83,6 +84,46 @@ def revoked_at_work(grid: UnsteadyGrid, run: Run) -> None:
     def before() -> None:
         if asked and time.monotonic() - asked[0] > 0.2:
             write_sites(run.folder.parents[1], "site1")
+
+    grid.fate, grid.before = fate, before
+
+
+LEFT = "left on 2026-11-20 at 12:00 UTC"
+
+
+def leave(grid: UnsteadyGrid, run: Run) -> None:
+    """Hospital site1 has left, and ``up`` has seen it."""
+    (run.folder.parents[1] / "departures.json").write_text(json.dumps({"site1": "2026-11-20T12:00:00+00:00"}))
+    grid.online = {1, 3}
+
+
+def come_back(grid: UnsteadyGrid, run: Run) -> None:
+    """By another process, which knows nothing of what the one before was asked."""
+    (run.folder.parents[1] / "departures.json").write_text("{}")
+    grid.online, grid.since = {1, 2, 3}, {2: "later"}
+
+
+def left_at_work(grid: UnsteadyGrid, run: Run, *, back: bool = False, answer: float | str = "never") -> None:
+    """Hospital site1 leaves a fifth of a second after it was asked in round 1; ``back``: half a second later it is.
+
+    Args:
+        back: whether it comes back.
+        answer: seconds after the question at which the answer comes that it was sending as it left.
+    """
+    asked: list[float] = []
+
+    def fate(node: int, request: Any) -> Any:
+        if node != 2 or not isinstance(request, Train) or asked:
+            return None
+        asked.append(time.monotonic())
+        return answer
+
+    def before() -> None:
+        since = time.monotonic() - asked[0] if asked else 0.0
+        if since > 0.2 and not grid.since and 2 in grid.online:
+            leave(grid, run)
+        elif since > 0.7 and back and not grid.since:
+            come_back(grid, run)
 
     grid.fate, grid.before = fate, before
 
@@ -174,6 +215,77 @@ def test_a_hospital_that_left_is_said_to_have_left(opened: Opened, monkeypatch: 
     grid.before = before
     run_study(grid, run)
     assert run.records()[2]["failures"] == {"site1": "left on 2026-11-20 at 12:00 UTC"}
+
+
+def test_a_hospital_that_leaves_in_mid_round_is_given_up_and_the_round_goes_on(opened: Opened) -> None:
+    grid, run = opened(min_sites=2)
+    left_at_work(grid, run)
+    began = time.monotonic()
+    run_study(grid, run)
+    assert time.monotonic() - began < 20, "a round may take a minute"
+    assert [record["failures"]["site1"] for record in run.records()[1:]] == [f"{LEFT}, when it had been asked", LEFT]
+    assert [record["attempts"] for record in run.records()[1:]] == [[], []]
+
+
+def test_it_may_come_back_and_be_asked_again_while_others_are_at_work(opened: Opened) -> None:
+    grid, run = opened(rounds=1)
+    left_at_work(grid, run, back=True)
+    fate, slow = grid.fate, [2.0]
+
+    def fates(node: int, request: Any) -> Any:
+        return slow.pop() if node == 3 and isinstance(request, Train) and slow else fate(node, request)
+
+    grid.fate = fates
+    began = time.monotonic()
+    run_study(grid, run)
+    assert time.monotonic() - began < 20
+    record = run.records()[1]
+    assert (sorted(record["sites"]), record["failures"], record["attempts"]) == (sorted(NAMES.values()), {}, [])
+    assert grid.of("Train").count((2, 1)) == 2
+
+
+def test_a_round_that_needs_it_is_repeated_when_it_is_back_and_asks_nobody_twice(opened: Opened) -> None:
+    grid, run = opened(rounds=1)
+    left_at_work(grid, run)
+    before = grid.before
+
+    def later() -> None:
+        before()
+        live = read_live(run.folder) or {}
+        if (live.get("phase"), live.get("round")) == ("waiting", 1):
+            come_back(grid, run)
+
+    grid.before = later
+    began = time.monotonic()
+    run_study(grid, run)
+    assert time.monotonic() - began < 20
+    record = run.records()[1]
+    assert sorted(record["sites"]) == sorted(NAMES.values())
+    reasons = {"site1": f"{LEFT}, when it had been asked"}
+    assert record["attempts"] == [{"sites": ["site0", "site2"], "failures": reasons}]
+    assert [grid.of("Train").count((node, 1)) for node in (1, 2, 3)] == [1, 2, 1]
+
+
+def test_what_it_was_sending_as_it_left_is_used(opened: Opened, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("server.members.LAST_WORDS_S", 5.0)
+    grid, run = opened(min_sites=2, rounds=1)
+    left_at_work(grid, run, answer=1.0)
+    run_study(grid, run)
+    record = run.records()[1]
+    assert (sorted(record["sites"]), record["failures"]) == (sorted(NAMES.values()), {})
+
+
+def test_a_run_that_needs_it_and_waits_in_vain_says_who_left(opened: Opened) -> None:
+    grid, run = opened()
+    vars(run)["coordinator"] = run.coordinator.model_copy(update={"wait_for_sites_s": 0.5})
+    left_at_work(grid, run)
+    began = time.monotonic()
+    with pytest.raises(QuorumLost) as lost:
+        run_study(grid, run)
+    assert time.monotonic() - began < 20
+    assert str(lost.value).startswith(
+        f"round 1: 0 of site1 are connected after 0.5 s (site1 {LEFT}); 1 of them must answer (min_sites = 3): start"
+    )
 
 
 def broken(status: int) -> Exception:

@@ -203,6 +203,47 @@ def test_who_left_with_a_question_is_told_apart_from_who_was_not_asked() -> None
     }
 
 
+LEFT = "left on 2026-11-20 at 12:00 UTC"
+
+
+def test_that_it_left_is_learned_after_its_connection_is_gone_and_told_once() -> None:
+    turn = asking(begun("north", "south"))
+    turn.take(turn.membership.nodes[1], turn.requests["north"], Failed("Flower error 5", lost=True))
+    assert turn.learned() == {}, "it may be an outage"
+    turn.membership.absence = lambda name: LEFT
+    assert turn.learned() == {"north": f"{LEFT}, when it had been asked"} == turn.failures
+    assert turn.learned() == {}
+    assert "north" in turn.open, "it may come back"
+
+
+def test_only_who_has_left_or_was_revoked_will_not_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("server.members.LAST_WORDS_S", 0.0)
+    membership = begun("north", "south", names=True)
+    north = membership.nodes[1]
+    membership.absence = lambda name: LEFT
+    assert membership.silent(north, "north") == "", "it is connected; that it left is old news"
+    membership.absence = lambda name: "away"
+    membership.see([(2, "south", "")])
+    assert membership.silent(north, "north") == "", "an outage: the answer may come yet"
+    membership.absence = lambda name: LEFT
+    assert membership.silent(north, "north") == LEFT
+    membership.revoked = {"north": SHUT}
+    assert membership.silent(north, "north") == SHUT
+
+
+def test_who_left_and_came_back_does_not_answer_what_it_was_asked_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    membership = begun("north", names=True)
+    before = membership.nodes[1]
+    membership.see([])
+    membership.absence = lambda name: LEFT
+    assert membership.silent(before, "north") == "", "what it sent last is fetched first"
+    membership.see([(1, "north", "later")])
+    membership.absence = lambda name: "away"
+    monkeypatch.setattr("server.members.LAST_WORDS_S", 0.0)
+    assert membership.silent(before, "north") == LEFT
+    assert membership.silent(membership.nodes[1], "north") == ""
+
+
 @pytest.mark.parametrize("code", [Code.TOO_LATE, Code.WORKER_DOWN])
 def test_a_site_whose_worker_was_away_says_again_who_it_is(code: Code) -> None:
     membership = begun("north")

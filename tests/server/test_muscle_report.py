@@ -3,7 +3,7 @@
 import csv
 import json
 import re
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from shutil import copytree
 
@@ -132,9 +132,27 @@ def test_what_to_beware_of_is_said(run: MuscleRun) -> None:
 def test_correlations_stand_beside_the_papers(run: MuscleRun) -> None:
     table = muscle_tables.correlations(run)
     assert len(table.rows) == 8
-    assert {row.cells[-1].main for row in table.rows} == {
-        f"{r} (P < 0.001)" for r in ("0.4223", "0.7849", "0.8212", "0.7480")
-    }
+    printed = [f"{r} (P < 0.001)" for r in ("0.4223", "0.7849", "0.8212", "0.7480")]
+    assert [row.cells[-1].main for row in table.rows[:4]] == printed, "thickness"
+    assert [row.cells[-1].main for row in table.rows[4:]] == ["–", *printed[1:]], "the rectus femoris' is of thickness"
+
+
+def test_several_seeds_are_said_and_what_is_of_one_of_them(run: MuscleRun) -> None:
+    again = tuple(row.model_copy(update={"seed": 2}) for row in run.results.rows)
+    two = MuscleRun(replace(run.results, rows=(*run.results.rows, *again)))
+    assert "in the mean of 2 seeds" in muscle_words.finding(two)[0]
+    assert "Only 2 seeds: " in " ".join(muscle_words.beware(two))
+    for table in (muscle_tables.dice(two, "central"), muscle_tables.differences(two), muscle_tables.measures(two)):
+        assert table.caption.endswith("Mean of 2 seeds; SD: between them.")
+    for table in (muscle_tables.agreement(two), muscle_tables.correlations(two)):
+        assert "of seed 1" in table.caption
+    assert "seed" not in muscle_words.finding(run)[0] + muscle_tables.agreement(run).caption
+
+
+def test_a_difference_is_called_one_only_where_its_interval_says_so(run: MuscleRun) -> None:
+    (line,) = [line for line in muscle_words.finding(run) if "best hospital alone" in line]
+    assert line.startswith("Federated minus the best hospital alone")
+    assert line.endswith(": better.")
 
 
 def test_an_interrupted_run_has_dashes_and_no_error(folder: Path, tmp_path: Path) -> None:
@@ -183,7 +201,14 @@ def test_hospitals_that_told_no_sums_have_no_agreement(deployed: Path) -> None:
         for name in [name for name in found if "thickness_mm" in name]:
             del found[name]
     (deployed / "measured.json").write_text(json.dumps(told))
-    assert "No hospital has told sums of sizes" in text_of(write_report(deployed))
+    words = text_of(write_report(deployed))
+    assert "No hospital has told sums of sizes" in words
+    assert "SD Standard deviation between participants." in words
+    assert "between seeds" not in words
+    (deployed / "measured.json").write_text("{}")
+    words = text_of(write_report(deployed))
+    assert "Nothing was sent: " in words
+    assert "sent numbers of participants" not in words
 
 
 def test_a_federations_run_has_nobody_to_compare_by(deployed: Path, folder: Path) -> None:
@@ -209,6 +234,19 @@ def test_two_runs_are_compared_on_the_same_people(folder: Path, worse: Path, tmp
     rows = list(csv.DictReader((tmp_path / "compare.csv").read_text().splitlines()))
     assert len(rows) == 30
     assert "SYNTHETIC" in (tmp_path / "compare.html").read_text()
+
+
+def test_means_are_of_the_seeds_that_both_runs_have(folder: Path, worse: Path, tmp_path: Path) -> None:
+    more = tmp_path / "more"
+    copytree(folder, more)
+    stored = json.loads((more / "results.json").read_text())
+    stored["rows"] += [{**row, "seed": 2, "value": 0.1} for row in stored["rows"]]
+    (more / "results.json").write_text(json.dumps(stored))
+    found = compare_runs(more, worse, tmp_path)
+    assert isinstance(found, MuscleComparison)
+    for one in found.differences:
+        assert one.second - one.first == pytest.approx(one.value.value), "what stands in one line adds up"
+    assert "Only seed 1: the other run lacks the rest." in text_of(tmp_path / "compare.html")
 
 
 def test_people_of_another_seed_are_others(folder: Path, tmp_path: Path) -> None:

@@ -169,6 +169,18 @@ def test_the_figure_has_a_panel_for_each_arm_and_never_more_than_four(arms: int)
         assert picture.width > 1600
 
 
+def test_a_count_of_a_few_people_is_hidden_and_said_to_be() -> None:
+    few = {**FOUND, "images_found": None, "images_tissue": None, "checked_tissue": None}
+    table = next(t for t in shown(run({"found_masks": {"found_image": {"1": few, "2": FOUND}}})).tables)
+    title = "Found masks, images alone"
+    assert line(table, title)[:5] == ["3\u202f000", "0 (0 %)", "hidden", "hidden", "200"]
+    assert "Hidden: it would tell of a few people." in table.caption
+    rows = [{**row(0.01, change="erode", mm=1.0), "as_drawn": None, "n": None}]
+    made = shown(run({"other_masks": {"federated@drawn_image": {"1": {**tried(), "rows": rows}}}}))
+    cell = next(r.cells[0] for r in made.tables[0].rows if r.cells and r.cells[0].main.startswith("1 mm smaller"))
+    assert cell.below == ("few images left as drawn",)
+
+
 def test_only_found_masks_need_no_other_table() -> None:
     made = shown(run({"found_masks": TABLES["found_masks"]}))
     assert (made.title, len(made.tables), dict(made.figures)) == (TITLE, 1, {})

@@ -13,7 +13,8 @@ from sarco_models.config import StudyConfig, load_study
 from sarco_models.errors import ConfigError, RunError
 from sarco_models.wire import Described
 from server.cli import app
-from server.planning import FILE, is_planned, plan_record, read_plan, require_planned, require_unplanned
+from server.plan_file import FILE, is_planned, read_plan, require_planned, require_unplanned
+from server.planning import plan_record
 from server.runs import Run, write_json
 from server.study_text import with_plan, write_planned
 from tests.sarco_models.test_fingerprint import moments_of, people
@@ -147,7 +148,8 @@ def test_the_study_file_gets_its_plan_and_keeps_its_comments(draft: Path, run: R
     assert load_study(out) == planned.study
     lines = out.read_text().splitlines()
     assert "# Three muscles." in lines
-    assert "size = 128                           # of the draft" in lines
+    assert "size = 128                           # of the plan; in the draft 32" in lines, "its comment was of 32"
+    assert 'roi = "none"' in lines
     assert 'labels = ["#ff0000", "1"]            # a colour is no comment' in lines
     assert 'words = "ultrasound # of arms"' in lines
     write_planned(draft, planned, out)  # the same command again

@@ -86,6 +86,12 @@ def test_the_manifest_names_every_file_with_its_hash_and_the_origin(run: Run, tm
     assert all(facts["sha256"] == sha256_of(tmp_path / "out" / name) for name, facts in about["files"].items())
     assert (about["study"], about["synthetic"]) == (run.study.digest, True)
     assert about["trained_with"]["torch"]
+    assert about["needs"] == {}, "no other model"
+    assert "It needs another model" not in (tmp_path / "out" / "README.txt").read_text()
+    assert (
+        '    released = open_release(Path("this folder"))              # checks'
+        in (tmp_path / "out" / "README.txt").read_text()
+    )
     for name in ("README.txt", "privacy.md", "privacy.html"):
         assert "SYNTHETIC" in (tmp_path / "out" / name).read_text(), name
     assert "NOT A\nMEDICAL DEVICE" in (tmp_path / "out" / "README.txt").read_text()

@@ -10,11 +10,14 @@ import numpy as np
 import pytest
 
 from sarco_models.config import StudyConfig
-from sarco_models.errors import RunError
+from sarco_models.errors import ConfigError, RunError
+from server.measured import read_measured
+from server.muscle_scores import IMAGES_FILE, PEOPLE_FILE
 from server.runs import Run
 from simulation import flower
 from simulation.flower import checkout, run_arm_on_flower
 from simulation.harness import Arm, SiteFolder, read_scores, run_arm
+from tests.muscle_sites import muscle_site, muscle_study
 
 SITES = ("east", "north", "west")
 STUDY = {
@@ -93,6 +96,35 @@ def test_both_engines_learn_the_same_model(arm: Arm, tmp_path: Path, monkeypatch
         assert (mine.site, mine.people.ids) == (other.site, other.people.ids)
         np.testing.assert_array_equal(other.people.labels, mine.people.labels)
         np.testing.assert_allclose(other.people.scores, mine.people.scores, rtol=0, atol=1e-6)
+
+
+@pytest.mark.slow
+def test_both_engines_find_the_same_muscles_bit_for_bit(tmp_path: Path) -> None:
+    pytest.importorskip("ray")
+    places = [muscle_site(tmp_path / name, 16, seed=k) for k, name in enumerate(("east", "north"))]
+    central = muscle_site(tmp_path / "central", 4, seed=9)
+    sites = tuple(SiteFolder(place.name, place, "none") for place in places)
+    study = muscle_study(federation={"rounds": 1, "min_participants": 2, "min_sites": 2, "round_deadline_s": 300})
+    arm = Arm("federated", study, sites, central, tmp_path / "cache", tmp_path / "flower")
+    here = replace(arm, folder=tmp_path / "in-process")
+    run_arm(here)
+    run_arm_on_flower(arm)
+    assert processes_of(tmp_path) == []
+    one, two = Run.open(here.folder), Run.open(arm.folder)
+    assert set(one.records()[1]["sites"]) == {"east", "north"}
+    np.testing.assert_array_equal(two.final.vector, one.final.vector)
+    assert not np.array_equal(two.final.vector, two.parameters_after(0).vector), "something was learned"
+    assert [record["central"] for record in two.records()] == [record["central"] for record in one.records()]
+    assert read_measured(two.folder) == read_measured(one.folder) != {}
+    for name in (PEOPLE_FILE, IMAGES_FILE):
+        assert (arm.folder / name).read_text() == (here.folder / name).read_text()
+
+
+def test_a_network_without_a_plan_is_not_sent_to_flower(arm: Arm, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(flower, "superlink", None)
+    unplanned = replace(arm, study=muscle_study(segmentation={"network": "nnunet"}))
+    with pytest.raises(ConfigError, match="nothing can be trained yet"):
+        run_arm_on_flower(unplanned)
 
 
 @pytest.mark.slow

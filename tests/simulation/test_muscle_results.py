@@ -10,7 +10,9 @@ import pytest
 
 from sarco_models.segmentation_scores import MEASURES
 from server.muscle_scores import IMAGES_FILE, PEOPLE_FILE, MusclePeople, mean_of, read_muscle_people, with_everybody
-from simulation.muscle_results import analysed, analysis_tables, difference_rows, final_rows, seen_in
+from simulation.arms import Arm, SiteFolder
+from simulation.muscle_results import _pairs, analysed, analysis_tables, difference_rows, final_rows, seen_in
+from tests.muscle_sites import muscle_study
 from tests.server.example_muscles import DRAWN, MUSCLES, muscle_run
 
 KEY = ("federated", 1, "central")
@@ -44,6 +46,21 @@ def test_a_difference_is_of_the_same_people_only() -> None:
     row = by_metric(difference_rows(KEY, "pooled", (mine, other), "image"))["dice_difference:pooled"]
     assert row["n"] == 4
     assert row["value"] == pytest.approx(0.1)
+
+
+def test_the_report_asks_for_every_difference_by_the_order_of_the_variants(tmp_path: Path) -> None:
+    """The study itself minus each variant, federated minus the others of its variant, and nothing of other people."""
+    names = ("federated", "local:north", "federated@a", "pooled@a", "federated@b", "federated@far")
+    places = {name: tmp_path / ("others" if "far" in name else "people") / "north" for name in names}
+    arms = [
+        Arm(name, muscle_study(), (SiteFolder("north", place, ""),), None, tmp_path, tmp_path)
+        for name, place in places.items()
+    ]
+    held = {(name, 1, "north"): people() for name in names}
+    assert {(key[0], second) for key, second in _pairs(arms, held)} == {
+        ("federated", "local:north"), ("federated", "federated@a"), ("federated", "federated@b"),
+        ("federated@a", "pooled@a"), ("federated@a", "federated@b"),
+    }  # fmt: skip
 
 
 def test_the_mean_over_muscles_weighs_muscles_alike_and_the_interval_people() -> None:
@@ -109,7 +126,9 @@ def test_correlations_of_found_and_of_drawn_sizes_stand_beside_the_papers(folder
     rows = analysed(seen_in(folder / IMAGES_FILE)[KEY], columns, 1).rows
     said = {(r["about"], r["statistic"]) for r in rows if r.get("with") == "fat_free_mass_kg"}
     assert {("correlation", "Pearson"), ("correlation, drawn", "Pearson")} <= said
-    assert {r["paper"] for r in rows if r["about"] == "correlation"} == {"0.4223 (P < 0.001)"}
+    paper = {r["measure"]: r["paper"] for r in rows if r["about"] == "correlation"}
+    assert paper.pop("thickness_mm") == "0.4223 (P < 0.001)"
+    assert set(paper.values()) <= {""}, "the paper prints it of the thickness alone"
     table = analysis_tables({KEY: analysed(seen_in(folder / IMAGES_FILE)[KEY], columns, 1)})
     assert all(isinstance(r["value"], float) for r in table["federated"]["1"]["central"]["rows"])
 

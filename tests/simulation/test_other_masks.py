@@ -212,6 +212,45 @@ def test_a_model_that_finds_what_was_drawn_agrees_with_it(
     assert found["area_ratio"]["value"] == 1.0
 
 
+@pytest.mark.parametrize("few", [0, 1, 3])
+def test_of_real_people_no_few_are_told_of_nor_found_by_subtraction(
+    arm: Arm, finder: Path, monkeypatch: pytest.MonkeyPatch, few: int
+) -> None:
+    """24 people; on all images of some of them nothing good is found."""
+    from sarco_models.auto_masks import Finder, Origin
+
+    assert arm.central
+    _, people = chosen_people(arm, TEST)
+    rows = image_rows(arm.central, people.cohort, arm.study)
+    without = set(sorted({row.participant_id for row in rows})[:few])
+
+    def looks(_self: Finder, frame: Any, row: Any) -> Any:
+        if row.participant_id in without:
+            return None, Origin("tissue", 0.1, ("small",))
+        return read_mask((arm.central or Path()) / row.mask, frame), Origin("found", 0.9)
+
+    monkeypatch.setattr(Finder, "look", looks)
+    auto = located(study_of("auto", segmenter="model", masks="all"), finder)
+    made = replace(arm, study=auto, cache=arm.cache / f"few-{few}")
+    assert found_masks(made)["images_found"] < 36 or not few
+    told = found_masks(made, 5)
+    assert (told["images"], told["checked"]) == (36, 24)
+    withheld = None if few else 36
+    assert told["images_found"] == withheld
+    assert told.get("images_tissue") is None
+    assert told["checked_tissue"] == (None if few else 0)
+    assert "dice" in told, "of many people"
+    assert found_masks(made, 25) == {"cohort": "central", "images": None, "images_found": None} | dict.fromkeys(
+        ["images_tissue"] if few else []
+    ) | {"checked": None, "checked_tissue": None}
+
+
+def test_people_whom_a_study_leaves_out_are_not_counted_where_they_are_few(arm: Arm) -> None:
+    rows = other_masks(arm, asked(changes=("erode",)), {}, 25)["rows"]
+    assert rows[0]["n"] is None
+    assert "called_otherwise" not in rows[0]
+
+
 @pytest.mark.parametrize("kind", ["pooled", "local:alpha"])
 def test_arms_of_any_kind_can_be_asked(arm: Arm, tmp_path: Path, kind: str) -> None:
     made = replace(arm, name=kind, folder=tmp_path / "run")

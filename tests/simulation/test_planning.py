@@ -20,7 +20,7 @@ from sarco_models.errors import ConfigError, QuorumLost, RunError, UndefinedMetr
 from sarco_models.fingerprint import FINGERPRINT
 from sarco_models.parameters import Parameters
 from sarco_models.wire import Code, Describe, Described, Refused, Setup, Train
-from server.planning import FILE, read_plan
+from server.plan_file import FILE, read_plan
 from server.runs import Run
 from simulation.cli import app
 from simulation.harness import Arm, SiteFolder, open_sites, prepare, run_arm, train_in_process
@@ -149,7 +149,7 @@ def test_too_few_hospitals_make_no_plan(arm: Arms) -> None:
     made = arm(federation={"min_sites": 3, "min_participants": 2})
     run, sites = prepare(made), open_sites(made)
     sites[1] = with_policy(sites[1], tasks=())
-    with pytest.raises(QuorumLost, match="describe: 2 sites answered usably, min_sites = 3"):
+    with pytest.raises(QuorumLost, match="plan: 2 sites answered usably, min_sites = 3"):
         train_in_process(run, sites)
     assert not (run.folder / FILE).exists()
 

@@ -25,6 +25,7 @@ from simulation.cli import app
 from simulation.grid import as_coordinator
 from simulation.harness import Arm, SiteFolder, prepare, run_arm
 from simulation.shadows import Trials, attacked, attacks, halves, trained, trials
+from tests.muscle_sites import muscle_study
 from tests.sites import opened, read_csv, tables_site, tables_study, write_rows
 
 NAMES = ("alpha", "beta", "gamma")
@@ -269,3 +270,19 @@ def test_the_command_says_what_it_needs(tmp_path: Path) -> None:
     done = CliRunner().invoke(app, ["attack", str(tmp_path), "--out", str(tmp_path / "out")])
     assert done.exit_code == 1
     assert "sites/*/site.toml" in done.output
+
+
+def test_models_that_find_muscles_are_not_attacked_and_no_other_arm_is_before_that_is_said(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(attacking, "trials", lambda *args, **more: pytest.fail("a model is trained"))
+    prepare(replace(arm(data, study(), tmp_path), folder=tmp_path / "in" / "arms" / "1" / "federated"))
+    hospital = SiteFolder("nowhere", tmp_path / "nowhere", "")
+    muscles = Arm("federated", muscle_study(), (hospital,), None, tmp_path / "cache", tmp_path / "in/arms/2/federated")
+    prepare(muscles)
+    done = CliRunner().invoke(app, ["attack", str(tmp_path / "in"), "--out", str(tmp_path / "out")])
+    assert done.exit_code == 1
+    words = " ".join(done.output.split())
+    assert "its model finds muscles, and these attacks are on models of a diagnosis: name a run of a diagnosis" in words
+    assert "its hospitals measure themselves (leakage.json)" in words
+    assert not (tmp_path / "out").exists()
