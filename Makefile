@@ -20,6 +20,9 @@ EXTRAS := .[dev,flower-simulation]
 PINS   := $(shell cat pyproject.toml constraints.txt | cksum | tr ' ' '-')-$(TORCH)
 STAMP  := $(abspath $(VENV))/.installed-$(PINS)
 
+# What tests write is gigabytes: what belongs to tests that passed goes at once.
+TIDY   := -o tmp_path_retention_policy=failed -o tmp_path_retention_count=1
+
 CHECKS := "ruff format --check --output-format concise ." "ruff check --output-format concise ." "mypy" "lint-imports" \
     "python -m pip check --disable-pip-version-check" "python -m pytest -q tests/test_architecture.py"
 
@@ -56,7 +59,7 @@ demo: $(STAMP) ## three synthetic hospitals, three ways of training, one report
 	"$(BIN)/sarco-lab" demo --out "$(DEMO)" --scale small --seed 1
 
 test: $(STAMP) ## the whole suite
-	"$(BIN)/python" -m pytest -n 2 --dist worksteal
+	"$(BIN)/python" -m pytest -n 2 --dist worksteal $(TIDY)
 
 check: $(STAMP) ## format, lint, types, import rules, versions, architecture: all of them, also after a failure
 	@status=0; for step in $(CHECKS); do echo "== $$step"; "$(BIN)"/$$step || status=1; done; exit $$status

@@ -19,7 +19,6 @@ from sarco_models.membership import Confidence, confidence
 from sarco_models.metrics import auc
 from sarco_models.reader import Reader
 from sarco_models.segmentation_loss import segmentation_loss
-from sarco_models.segmentation_net import of_asked
 from sarco_models.segmentation_reader import SegmentationBatch, SegmentationReader
 from sarco_models.segmentation_scores import in_a_round, score
 from sarco_models.summaries import TableScaling
@@ -97,7 +96,7 @@ def _sure_of_label(net: nn.Module, reader: AnyReader, people: People, *, each: E
 
 
 def _muscles_loss(net: nn.Module, batch: SegmentationBatch) -> Tensor:
-    logits = of_asked(net(batch.images), batch.asked)
+    logits = net(batch.images, batch.asked)
     return segmentation_loss(logits, batch.targets, batch.annotated, batch.owner, batch.participants).mean()
 
 

@@ -16,7 +16,7 @@ from sarco_models.config import ImageConfig
 from sarco_models.errors import ConfigError
 from sarco_models.fingerprint import GROUP_OF, planned_image
 from sarco_models.segmentation import PlanConfig, SegmentationConfig
-from sarco_models.segmentation_net import Kept, SegmentationNet
+from sarco_models.segmentation_net import Asked, Kept, SegmentationNet
 
 _ACTIVATION = ("leakyrelu", {"inplace": True, "negative_slope": 0.01})
 
@@ -40,7 +40,7 @@ def build_nnunet(cfg: SegmentationConfig, image: ImageConfig) -> SegmentationNet
             'with `sarco-lab plan` or `sarco-coordinator plan`, or write network = "unet"'
         )
     check_plan(cfg.plan, image)
-    return SegmentationNet(_Grey(cfg.plan), _Stages(cfg.plan.features, cfg.maps), image.size)
+    return SegmentationNet(_Grey(cfg.plan), _Stages(cfg.plan.features, cfg.outputs, cfg.to_ask_for), image.size)
 
 
 def check_plan(plan: PlanConfig, image: ImageConfig) -> None:
@@ -78,13 +78,14 @@ class _Grey(nn.Module):
 
 
 class _Stages(nn.Module):
-    """What trains: the way down, the way up, and logits on the way up."""
+    """What trains: the way down, what is asked, the way up, and logits on the way up."""
 
-    def __init__(self, features: tuple[int, ...], outputs: int) -> None:
+    def __init__(self, features: tuple[int, ...], outputs: int, muscles: int) -> None:
         super().__init__()
         first, fine_to_deep = features[0], list(pairwise(features))
         self.begin = _block(1, first, stride=1)
         self.down = nn.ModuleList(_block(fine, deep, stride=2) for fine, deep in fine_to_deep)
+        self.asked = Asked(muscles, features)
         self.up = nn.ModuleList(
             UnetUpBlock(2, deep, fine, 3, 1, 2, norm_name=_norm(fine), act_name=_ACTIVATION)
             for fine, deep in reversed(fine_to_deep)
@@ -93,11 +94,12 @@ class _Stages(nn.Module):
         self.heads = nn.ModuleList(UnetOutBlock(2, number, outputs) for number in supervised)
         self.apply(_initialize)
 
-    def forward(self, kept: Kept) -> Tensor | list[Tensor]:
+    def forward(self, kept: Kept, asked: Tensor | None) -> Tensor | list[Tensor]:
         """The finest logits; in training those of all resolutions, finest first."""
         maps = [self.begin(kept[0])]
         for down in self.down:
             maps.append(down(maps[-1]))
+        maps = self.asked(maps, asked)
         x, climbed = maps.pop(), []
         for up in self.up:
             x = up(x, maps.pop())

@@ -101,13 +101,13 @@ class SegmentationConfig(Config):
 
     @property
     def outputs(self) -> int:
-        """Classes of a target, the background among them."""
+        """Classes of a target, and what the network gives for each pixel, the background among them."""
         return 2 if self.single else len(self.muscles) + 1
 
     @property
-    def maps(self) -> int:
-        """What the network gives for each pixel: background and muscles, of which one may then be asked for."""
-        return 2 if self.classes == "one" else len(self.muscles) + 1
+    def to_ask_for(self) -> int:
+        """Muscles of which the network is told one with each image; 0 = it is told none."""
+        return len(self.muscles) if self.classes == "asked" else 0
 
     def find(self, text: str) -> str | None:
         """Name of the muscle that a text means; None where it means none of the study's."""

@@ -1,40 +1,65 @@
 """A network that segments, whatever its kind: what never changes, whose output may be kept, and what trains."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import one_hot
 
 Kept = tuple[Tensor, ...]
 """What the frozen part of a network gives for some images; every tensor is (rows, ...)."""
 
+_APART = 0.3
 
-def of_asked(logits: Tensor | list[Tensor], asked: Tensor | None) -> Tensor | list[Tensor]:
-    """Logits of the background and of the muscle that each image is asked for.
 
-    What another map says of an image is neither used nor learned from: a second muscle in the picture, which nobody was
-    asked for, costs nothing.
+class Asked(nn.Module):
+    """What a network sees in an image depends on the muscle that it is asked for: a factor and an offset for each map.
 
-    Args:
-        logits: (rows, 1 + muscles, height, width), or several of them.
-        asked: (rows,) position of a muscle in the study's names; None = all are, and the logits stay as they are.
-
-    Returns:
-        (rows, 2, height, width), or as many of them as came.
+    Feature-wise linear modulation (Perez et al. 2018, equation 2) of the maps that a decoder reads. A network that is
+    told after its decoder finds one thing in a picture of two muscles, whichever is meant, as soon as hospitals that
+    list such pictures by one name are averaged with those that list them by the other (docs/benchmarks.md). Factors and
+    offsets of a muscle that nobody asks for get no gradient at all.
     """
-    if asked is None:
-        return logits
-    if isinstance(logits, list):
-        return [of_one for level in logits if isinstance(of_one := of_asked(level, asked), Tensor)]
-    both = torch.stack([torch.zeros_like(asked), asked + 1], dim=1)[:, :, None, None]
-    return logits.gather(1, both.expand(-1, -1, *logits.shape[2:]))
+
+    def __init__(self, muscles: int, widths: Sequence[int]) -> None:
+        """Begin with factors about 1 and offsets about 0 that differ between muscles.
+
+        Args:
+            muscles: that may be asked for; 0 = the network is asked for none, and maps stay as they are.
+            widths: channels of each map.
+        """
+        super().__init__()
+        self.muscles = muscles
+        self.factors = nn.ParameterList(_apart(1.0, muscles, width) for width in widths if muscles)
+        self.offsets = nn.ParameterList(_apart(0.0, muscles, width) for width in widths if muscles)
+
+    def forward(self, maps: Sequence[Tensor], asked: Tensor | None) -> list[Tensor]:
+        """Maps of (rows, channels, height, width), and of each row a muscle's position in the study's names."""
+        if (asked is None) != (self.muscles == 0):
+            given = "no muscle was" if asked is None else "a muscle was"
+            raise ValueError(f"{given} asked for, and this network is asked for one of {self.muscles}")
+        if asked is None:
+            return list(maps)
+        chosen = one_hot(asked, self.muscles).to(maps[0].dtype)
+        return [
+            x * (chosen @ factor)[:, :, None, None] + (chosen @ offset)[:, :, None, None]
+            for x, factor, offset in zip(maps, self.factors, self.offsets, strict=True)
+        ]
+
+
+def _apart(about: float, muscles: int, width: int) -> nn.Parameter:
+    """(muscles, width) numbers about one number, so far apart that the decoder can tell the muscles from the start."""
+    return nn.Parameter(about + _APART * torch.randn(muscles, width))
 
 
 class SegmentationNet(nn.Module):
     """Images to logits, in two parts.
 
-    ``net(images)`` is ``net.trained(net.frozen(images))``. The frozen part never changes, whatever it is trained with,
-    so that what it gives for an image may be kept, in half precision if need be, and the trained part alone be run:
-    with ``trainable = "head"`` the maps of the whole encoder, 1.1 MB for an image of 224 pixels and convnext_atto. As
-    many augmented views of an image are kept as the study's ``augmentation.cached_views`` says, each with its target.
+    ``net(images, asked)`` is ``net.trained(net.frozen(images), asked)``. The frozen part never changes, whatever it is
+    trained with, so that what it gives for an image may be kept, in half precision if need be, and the trained part
+    alone be run: with ``trainable = "head"`` the maps of the whole encoder, 1.1 MB for an image of 224 pixels and
+    convnext_atto. As many augmented views of an image are kept as the study's ``augmentation.cached_views`` says, each
+    with its target.
     """
 
     def __init__(self, frozen: nn.Module, trained: nn.Module, size: int) -> None:
@@ -42,19 +67,25 @@ class SegmentationNet(nn.Module):
 
         Args:
             frozen: (rows, 1, size, size) in [0, 1] -> Kept; never trained.
-            trained: Kept -> (rows, outputs, size, size) logits; in training of an nnU-Net a list of them, finest first.
+            trained: Kept, and of each row the muscle that is asked for or None for all -> (rows, outputs, size, size)
+                logits; in training of an nnU-Net a list of them, finest first.
             size: pixels along the image's side.
         """
         super().__init__()
         self.frozen, self.trained, self.size = frozen.eval().requires_grad_(False), trained, size
 
-    def forward(self, images: Tensor) -> Tensor | list[Tensor]:
-        """(rows, 1, size, size) in [0, 1] -> logits of the trained part."""
+    def forward(self, images: Tensor, asked: Tensor | None = None) -> Tensor | list[Tensor]:
+        """Logits of the trained part.
+
+        Args:
+            images: (rows, 1, size, size) in [0, 1].
+            asked: (rows,) position of a muscle in the study's names, where the network is asked for one; else None.
+        """
         if images.shape[1:] != (1, self.size, self.size):
             raise ValueError(
                 f"images of shape {tuple(images.shape[1:])}; this network reads (1, {self.size}, {self.size})"
             )
-        logits: Tensor | list[Tensor] = self.trained(self.frozen(images))
+        logits: Tensor | list[Tensor] = self.trained(self.frozen(images), asked)
         return logits
 
     def train(self, mode: bool = True) -> "SegmentationNet":

@@ -180,10 +180,11 @@ class SegmentationReader:
             torch.from_numpy(np.array(annotated, dtype=np.bool_)),
             owner,
             len(counts),
-            asked=self._asked(people, images),
+            asked=self.asked_for(people, images),
         ).to(self.device)
 
-    def _asked(self, people: People, images: Images) -> Tensor | None:
+    def asked_for(self, people: People, images: Images) -> Tensor | None:
+        """(images,) which muscle the network is asked for on each; None where it is asked for all."""
         if self.segmentation.classes != "asked":
             return None
         # Of an image whose muscle nobody has said, nothing was looked for: whatever is asked counts nowhere.

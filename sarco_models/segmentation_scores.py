@@ -22,7 +22,6 @@ from sarco_models.muscle import measure
 from sarco_models.overlap import Mask, Spacing, overlap
 from sarco_models.segmentation import BACKGROUND, OUTSIDE
 from sarco_models.segmentation_loss import merged, segmentation_loss
-from sarco_models.segmentation_net import of_asked
 from sarco_models.segmentation_reader import SegmentationBatch, SegmentationReader
 from sarco_models.training import Each
 
@@ -126,8 +125,7 @@ def asked_of(net: nn.Module, batch: SegmentationBatch, *, mirrored: bool = False
         mirrored: look at the images mirrored, and turn the answer back.
     """
     images = batch.images.flip(-1) if mirrored else batch.images
-    logits = of_asked(net(images), batch.asked)
-    assert isinstance(logits, Tensor)  # noqa: S101 - deep supervision is for training alone
+    logits: Tensor = net(images, batch.asked)
     return logits.flip(-1) if mirrored else logits
 
 

@@ -21,7 +21,7 @@ from sarco_models.backbones import GROUP_CHANNELS, Backbone, build_backbone, wit
 from sarco_models.config import ModelConfig, StudyConfig
 from sarco_models.errors import ConfigError
 from sarco_models.parameters import keep_at_site
-from sarco_models.segmentation_net import Kept
+from sarco_models.segmentation_net import Asked, Kept
 from sarco_models.segmentation_net import SegmentationNet as SegmentationNet
 
 
@@ -44,10 +44,12 @@ def build_segmenter(study: StudyConfig, weights: str | None = None) -> Segmentat
         from sarco_models.nnunet import build_nnunet  # seconds of imports, for those who need them
 
         return build_nnunet(cfg, study.image)
-    return build_unet(study.model, study.image.size, cfg.maps, weights)
+    return build_unet(study.model, study.image.size, cfg.outputs, weights, muscles=cfg.to_ask_for)
 
 
-def build_unet(model: ModelConfig, size: int, outputs: int, weights: str | None = None) -> SegmentationNet:
+def build_unet(
+    model: ModelConfig, size: int, outputs: int, weights: str | None = None, *, muscles: int = 0
+) -> SegmentationNet:
     """Make a U-Net for grey images.
 
     The decoder climbs to half of the image's resolution; logits are linear between its pixels, for a muscle's edge is
@@ -60,6 +62,7 @@ def build_unet(model: ModelConfig, size: int, outputs: int, weights: str | None 
         size: pixels along the image's side; what is no multiple of 32 is filled up with black inside the network.
         outputs: classes, the background among them.
         weights: overrides those of ``model``.
+        muscles: of which the network is asked for one with each image; 0 = none.
 
     Raises:
         ConfigError: the backbone does not fit the other arguments.
@@ -76,7 +79,7 @@ def build_unet(model: ModelConfig, size: int, outputs: int, weights: str | None 
     frozen = list(backbone.frozen)[: maps.end]
     trained = list(backbone.trained)[: maps.end - len(frozen)]
     encoder = _Encoder(trained, maps.among(len(frozen), maps.end))
-    head = _Head(maps, outputs, (size, filled))
+    head = _Head(maps, outputs, muscles, (size, filled))
     for module in head.modules() if model.norm == "local" else ():
         if isinstance(module, nn.GroupNorm):
             keep_at_site(module)
@@ -173,11 +176,12 @@ class _Head(nn.Module):
     Of an encoder that begins at a quarter of the image's resolution the first map is the image itself.
     """
 
-    def __init__(self, maps: _Maps, outputs: int, sizes: tuple[int, int]) -> None:
+    def __init__(self, maps: _Maps, outputs: int, muscles: int, sizes: tuple[int, int]) -> None:
         super().__init__()
         widths = (DETAIL_CHANNELS, *maps.widths) if maps.begins_at_a_quarter else maps.widths
         climbed = [-(-width // GROUP_CHANNELS) * GROUP_CHANNELS for width in widths[-2::-1]]
         self.detail = _detail() if maps.begins_at_a_quarter else None
+        self.asked = Asked(muscles, widths)
         decoder = UnetDecoder((1, *widths), climbed, n_blocks=len(climbed))
         initialize_decoder(decoder)
         self.decoder = with_norms(decoder, "group")
@@ -185,12 +189,13 @@ class _Head(nn.Module):
         initialize_head(self.logits)
         self.channels_last, (self.size, self.filled) = maps.channels_last, sizes
 
-    def forward(self, maps: Sequence[Tensor]) -> Tensor:
+    def forward(self, maps: Sequence[Tensor], asked: Tensor | None) -> Tensor:
         first, *deeper = maps
         if self.channels_last:
             deeper = [m.permute(0, 3, 1, 2) for m in deeper]
         finest = first if self.detail is None else self.detail(first)
-        logits: Tensor = self.logits(self.decoder([finest, finest, *deeper]))  # of the first, smp reads the size alone
+        read = self.asked([finest, *deeper], asked)
+        logits: Tensor = self.logits(self.decoder([finest, *read]))  # of the first, smp reads the size alone
         wide = interpolate(logits, size=(self.filled, self.filled), mode="bilinear", align_corners=False)
         return wide[:, :, : self.size, : self.size]
 
@@ -210,9 +215,9 @@ class _Trained(nn.Module):
         super().__init__()
         self.encoder, self.head = encoder, head
 
-    def forward(self, kept: Kept) -> Tensor:
+    def forward(self, kept: Kept, asked: Tensor | None) -> Tensor:
         """See :class:`SegmentationNet`."""
         last, *finer = kept
         deepest, *further = self.encoder(last)
-        logits: Tensor = self.head([*finer, *further, deepest])
+        logits: Tensor = self.head([*finer, *further, deepest], asked)
         return logits

@@ -95,12 +95,14 @@ def ranked(images: Sequence[SeenImage], muscle: str) -> dict[str, SeenImage]:
 
 
 def _example(net: torch.nn.Module, reader: SegmentationReader, people: HeldOut, image: int, one: SeenImage) -> Example:
-    pixels = people.cohort.pixels[np.array([image])]
-    target = people.cohort.targets[np.array([image])][0]
-    annotated = torch.from_numpy(np.array(people.cohort.annotated[np.array([image])], dtype=np.bool_))
+    alone = np.array([image])
+    pixels, target = people.cohort.pixels[alone], people.cohort.targets[alone][0]
+    annotated = torch.from_numpy(np.array(people.cohort.annotated[alone], dtype=np.bool_))
+    asked = reader.asked_for(people, alone)
     net.eval()
     with torch.no_grad():
-        logits = net(torch.from_numpy(pixels[:, None]).float().to(reader.device) / 255)
+        seen = torch.from_numpy(pixels[:, None]).float().to(reader.device) / 255
+        logits = net(seen, None if asked is None else asked.to(reader.device))
         classes = merged(logits, annotated.to(reader.device)).argmax(1)[0].cpu().numpy()
     muscles = [reader.segmentation.names[m] for m in reader.muscles_of(people, image)]
     number = muscles.index(one.seen.muscle) + 1

@@ -68,7 +68,7 @@ class Answers(torch.nn.Module):
         super().__init__()
         self.targets, self.sure, self.asked = torch.from_numpy(targets.astype(np.int64)), sure, 0
 
-    def forward(self, images: Tensor) -> Tensor:
+    def forward(self, images: Tensor, _asked: Tensor | None) -> Tensor:
         """First the straight images, then the mirrored ones."""
         targets = self.targets if self.asked % 2 == 0 else self.targets.flip(-1)
         self.asked += 1

@@ -1,5 +1,6 @@
-"""A network that is asked for a muscle answers for that one: no other map is used, and none is learned from."""
+"""A network that is asked for a muscle answers for that one, and learns nothing of those that nobody asked for."""
 
+import itertools
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +17,10 @@ from sarco_models.config import StudyConfig
 from sarco_models.drawn_shapes import drawn_shapes
 from sarco_models.errors import ConfigError
 from sarco_models.overlap import dice
+from sarco_models.parameters import trained_tensors
 from sarco_models.schema import ImageRow
-from sarco_models.segmentation_net import of_asked
-from sarco_models.segmentation_reader import SegmentationReader
+from sarco_models.segmentation_net import Asked, SegmentationNet
+from sarco_models.segmentation_reader import SegmentationBatch, SegmentationReader
 from sarco_models.segmentation_scores import score
 from sarco_models.segmenter import Segmenter
 from sarco_models.unet import build_segmenter
@@ -42,28 +44,90 @@ def cohort_of(site: Path, study: StudyConfig) -> Cohort:
 
 
 class Halves(nn.Module):
-    """Its map of muscle k is the k-th column of three, wherever the muscle is; background elsewhere."""
+    """Muscle k is the k-th column of three, wherever it is; background elsewhere."""
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(torch.ones(1))
-
-    def forward(self, images: Tensor) -> Tensor:
+    def forward(self, images: Tensor, asked: Tensor) -> Tensor:
         size = images.shape[-1]
-        column = torch.arange(size) * 3 // size
-        maps = [torch.zeros(size, size)] + [torch.where(column == k, 4.0, -4.0).expand(size, size) for k in range(3)]
-        return self.weight * torch.stack(maps).expand(len(images), -1, -1, -1)
+        there = (torch.arange(size) * 3 // size == asked[:, None]).float()[:, None].expand(-1, size, -1)
+        return torch.stack([torch.zeros_like(there), 8 * there - 4], dim=1)
 
 
-def test_the_background_and_the_asked_map_are_what_is_left() -> None:
-    logits = torch.arange(2 * 4 * 2 * 3).reshape(2, 4, 2, 3).float()
-    found = of_asked(logits, torch.tensor([2, 0]))
-    assert isinstance(found, Tensor)
-    torch.testing.assert_close(found[0], logits[0, [0, 3]])
-    torch.testing.assert_close(found[1], logits[1, [0, 1]])
-    levels = of_asked([logits, logits[..., :1]], torch.tensor([1, 1]))
-    assert [level.shape for level in levels] == [(2, 2, 2, 3), (2, 2, 2, 1)]
-    assert of_asked(logits, None) is logits
+NETWORKS: tuple[dict[str, Any], ...] = (
+    {"network": "unet"},
+    {
+        "network": "nnunet",
+        "plan": {"patch": [32, 32], "mm_per_pixel": 0.5, "features": [8, 16, 24], "grey_mean": 60, "grey_sd": 30},
+    },
+)
+
+
+@pytest.fixture(params=NETWORKS, ids=lambda p: p["network"])
+def net(request: pytest.FixtureRequest) -> SegmentationNet:
+    """Of three muscles; with layers that all do something."""
+    study = muscle_study(
+        segmentation={"classes": "asked", **request.param}, image={"framing": "physical", "window_mm": 16.0}
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return build_segmenter(study, weights="none").double()
+
+
+@pytest.fixture
+def images() -> Tensor:
+    return torch.rand(3, 1, 32, 32, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+
+
+def test_what_is_found_depends_on_what_is_asked_from_the_start(net: SegmentationNet, images: Tensor) -> None:
+    """And on nothing else: neither on the company of an image nor on what that was asked for."""
+    with torch.no_grad():
+        by_muscle = [net.eval()(images, torch.full((3,), k)) for k in range(3)]
+        mixed = net(images, torch.tensor([2, 0, 1]))
+    assert {tuple(logits.shape) for logits in by_muscle} == {(3, 2, 32, 32)}
+    for one, other in itertools.combinations(by_muscle, 2):
+        assert float((one - other).abs().max()) > 0.01
+    for row, k in enumerate((2, 0, 1)):
+        torch.testing.assert_close(mixed[row], by_muscle[k][row])
+
+
+def test_what_is_said_of_a_muscle_that_nobody_asked_for_is_not_learned(net: SegmentationNet, images: Tensor) -> None:
+    """Its gradient is exactly 0, whatever else is in the picture."""
+    levels = net.train()(images, torch.tensor([1, 1, 2]))
+    sum((level**2).sum() for level in ([levels] if isinstance(levels, Tensor) else levels)).backward()  # type: ignore[union-attr]
+    told = [p for asked in net.modules() if isinstance(asked, Asked) for p in asked.parameters()]
+    assert told
+    for parameter in told:
+        assert parameter.grad is not None
+        assert [bool(row.abs().sum() > 0) for row in parameter.grad] == [False, True, True]
+
+
+def test_a_persons_gradient_is_that_of_the_person_alone(net: SegmentationNet, images: Tensor) -> None:
+    parameters = list(trained_tensors(net.train()).values())
+    targets = torch.randint(0, 2, (3, 32, 32), generator=torch.Generator().manual_seed(2))
+    batch = SegmentationBatch(
+        images, targets, torch.ones(3, 1, dtype=torch.bool), torch.tensor([0, 0, 1]), 2, asked=torch.tensor([2, 0, 1])
+    )
+    expected = torch.autograd.grad(SEGMENTATION.loss(net, batch), parameters)
+    alone = [torch.autograd.grad(SEGMENTATION.loss(net, bag), parameters) for bag in batch.bags()]
+    for together, *each in zip(expected, *alone, strict=True):
+        torch.testing.assert_close(together, sum(each) / 2, rtol=1e-6, atol=1e-9)
+
+
+def test_the_maps_are_multiplied_and_moved_as_the_asked_row_says() -> None:
+    asking = Asked(2, [1, 2])
+    with torch.no_grad():
+        for k, (factor, offset) in enumerate(zip(asking.factors, asking.offsets, strict=True)):
+            factor.copy_(torch.arange(2 * (k + 1)).view(2, -1) + 2)
+            offset.copy_(10 * torch.arange(2 * (k + 1)).view(2, -1))
+    coarse, fine = asking([torch.ones(2, 1, 1, 1), torch.ones(2, 2, 1, 1)], torch.tensor([1, 0]))
+    assert coarse.flatten().tolist() == [3 + 10, 2 + 0]
+    assert fine.flatten().tolist() == [4 + 20, 5 + 30, 2 + 0, 3 + 10]
+
+
+def test_a_network_is_told_what_it_has_to_be_told(net: SegmentationNet, images: Tensor) -> None:
+    with pytest.raises(ValueError, match="no muscle was asked for, and this network is asked for one of 3"):
+        net(images)
+    with pytest.raises(ValueError, match="a muscle was asked for, and this network is asked for one of 0"):
+        build_segmenter(muscle_study(), weights="none").double()(images, torch.tensor([0, 0, 0]))
 
 
 def test_each_image_is_asked_for_its_own_muscle(site: Path) -> None:
@@ -80,27 +144,7 @@ def test_each_image_is_asked_for_its_own_muscle(site: Path) -> None:
     assert next(SegmentationReader(muscle_study()).whole(everyone(cohort_of(site, muscle_study())))).asked is None
 
 
-def test_a_map_that_nobody_asked_for_is_not_learned_from(site: Path) -> None:
-    """Its gradient is exactly 0: what else is in the picture costs nothing."""
-    study = muscle_study(**ASKED)
-    read = SegmentationReader(study)
-    batch = next(read.whole(everyone(cohort_of(site, study))))
-    assert batch.asked is not None
-    maps = torch.randn(len(batch.images), 4, *batch.targets.shape[1:], requires_grad=True)
-
-    class Maps(nn.Module):
-        def forward(self, _images: Tensor) -> Tensor:
-            return maps
-
-    SEGMENTATION.loss(Maps(), batch).backward()
-    assert maps.grad is not None
-    looked_for = batch.annotated[:, 0]
-    for row, asked in enumerate(batch.asked.tolist()):
-        used = maps.grad[row].abs().sum(dim=(1, 2)) > 0
-        assert used.tolist() == [k in (0, asked + 1) and bool(looked_for[row]) for k in range(4)]
-
-
-def test_scores_are_those_of_the_asked_map(site: Path) -> None:
+def test_scores_are_of_the_asked_muscle(site: Path) -> None:
     read = SegmentationReader(muscle_study(**ASKED))
     people = everyone(cohort_of(site, read.study))
     scored = score(Halves(), read, people, sizes=False)
@@ -139,7 +183,7 @@ def test_a_frame_is_searched_for_one_muscle() -> None:
     assert segmenter.asking("rectus_femoris").muscles == ("rectus_femoris",)
     assert segmenter.muscles == ("rectus_femoris", "biceps")
     other = segmenter.asking("biceps").find(frame)
-    assert other.probabilities[1][inside].mean() < 0.95 < found.probabilities[1][inside].mean(), "it is another map"
+    assert other.probabilities[1][inside].mean() < 0.95 < found.probabilities[1][inside].mean(), "it is another muscle"
 
 
 def test_who_asks_for_nothing_or_something_else_is_told_what_there_is() -> None:
@@ -194,10 +238,3 @@ def test_masks_of_a_study_are_asked_for_by_the_row_of_images_csv(
         _, origin = finder.look(frame, ImageRow(2, name, "P000", "", muscle=muscle_))
         assert asked[-1] == position
         assert origin.score is not None
-
-
-def test_the_network_has_a_map_for_each_muscle() -> None:
-    made = muscle_study(**ASKED)
-    assert build_segmenter(made, weights="none").eval()(torch.zeros(1, 1, 32, 32)).shape[1] == 4
-    one = muscle_study(segmentation={"classes": "one"})
-    assert build_segmenter(one, weights="none").eval()(torch.zeros(1, 1, 32, 32)).shape[1] == 2

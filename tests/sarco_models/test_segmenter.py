@@ -39,17 +39,21 @@ def _json(text: dict[str, Any], changes: dict[str, Any]) -> str:
 
 
 class Bright(nn.Module):
-    """Class 1 where it is bright, class 2 where it is brighter still; and how many images it saw at a time."""
+    """Class 1 where it is bright, class 2 where it is brighter still, or 1 alone where it is asked for one of them.
+
+    And how many images it saw at a time.
+    """
 
     def __init__(self) -> None:
         super().__init__()
         self.shift = nn.Parameter(torch.zeros(1))
         self.seen: list[int] = []
 
-    def forward(self, images: Tensor) -> Tensor:
+    def forward(self, images: Tensor, asked: Tensor | None) -> Tensor:
         self.seen.append(len(images))
         x = images[:, 0] + self.shift
-        return 40 * torch.stack([0.35 - x, torch.zeros_like(x) + 0.1 - (x - 0.6).abs(), x - 0.8], dim=1)
+        maps = 40 * torch.stack([0.35 - x, torch.zeros_like(x) + 0.1 - (x - 0.6).abs(), x - 0.8], dim=1)
+        return maps if asked is None else torch.stack([maps[:, 0], maps[torch.arange(len(x)), asked + 1]], dim=1)
 
 
 def muscle(shape: tuple[int, int], mm: float | None = 0.2) -> tuple[Frame, NDArray[np.bool_]]:
@@ -115,8 +119,8 @@ def test_a_network_that_knows_no_side_agrees_with_itself_mirrored() -> None:
 
 def test_a_network_that_looks_at_one_side_only_does_not() -> None:
     class LeftSide(Bright):
-        def forward(self, images: Tensor) -> Tensor:
-            logits = super().forward(images)
+        def forward(self, images: Tensor, asked: Tensor | None) -> Tensor:
+            logits = super().forward(images, asked)
             logits[:, 0, :, logits.shape[-1] // 2 :] += 100
             return logits
 
@@ -128,8 +132,8 @@ def test_nothing_is_found_where_the_machine_recorded_nothing() -> None:
     """Beyond a panorama the frame is black; a black vessel inside is a part of the picture."""
 
     class Everywhere(Bright):
-        def forward(self, images: Tensor) -> Tensor:
-            logits = super().forward(images) * 0
+        def forward(self, images: Tensor, asked: Tensor | None) -> Tensor:
+            logits = super().forward(images, asked) * 0
             logits[:, 1] += 10
             return logits
 

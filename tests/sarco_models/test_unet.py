@@ -224,7 +224,7 @@ def test_a_persons_gradient_from_a_batch_is_that_of_the_person_alone(name: str, 
 def test_what_is_frozen_may_be_kept(name: str, trainable: Trainable, images: Tensor) -> None:
     net = net_of(name, trainable)
     kept = net.frozen.train()(images)
-    torch.testing.assert_close(net.trained.eval()(kept), logits_of(net, images))
+    torch.testing.assert_close(net.trained.eval()(kept, None), logits_of(net, images))
     assert net.freezes_layers == (trainable != "all")
     assert all(len(tensor) == len(images) for tensor in kept)
     if trainable == "head":
