@@ -9,7 +9,7 @@ from torch.nn.functional import one_hot
 Kept = tuple[Tensor, ...]
 """What the frozen part of a network gives for some images; every tensor is (rows, ...)."""
 
-_APART = 0.3
+_APART = 0.6
 
 
 class Asked(nn.Module):

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.textpath import TextPath
 
 from sarco_models.scores import Scores
 from server.arms import NESTED, ArmName
@@ -111,3 +113,19 @@ def with_interval(value: OverSeeds) -> str:
     if value.low is None or value.high is None or value.low == value.high:
         return f"{value.mean:.2f}".replace("-", "−")
     return f"{value.mean:.2f} ({value.low:.2f} to {value.high:.2f})".replace("-", "−")
+
+
+_ENTRY_PT, _MARGIN_PT = 40.0, 12.0
+"""Of a legend: what an entry takes beside its words, and what stays free at the sides."""
+
+
+def legend_below(figure: Figure) -> None:
+    """One legend for all panels, in as many columns as its words leave room for."""
+    entries = {
+        label: handle for axes in figure.axes for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)
+    }
+    size = float(STYLE["legend.fontsize"])
+    widest = max((TextPath((0, 0), label, size=size).get_extents().width for label in entries), default=0.0)
+    room = 72 * figure.get_figwidth() - _MARGIN_PT
+    columns = max(1, min(len(entries), int(room / (widest + _ENTRY_PT))))
+    figure.legend(entries.values(), entries.keys(), loc="outside lower center", ncols=columns)

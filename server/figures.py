@@ -13,7 +13,7 @@ from sarco_models.metrics import roc_curve
 from sarco_models.scores import Scores
 from server.answers import answers_figure
 from server.arms import CENTRAL, arm_name, place_name
-from server.drawing import LEAD, PALE, STYLE, WARNING, WIDTH, line, style_of, to_draw, with_interval
+from server.drawing import LEAD, PALE, STYLE, WARNING, WIDTH, legend_below, line, style_of, to_draw, with_interval
 from server.forest import forest_figure
 from server.probabilities import calibration_figure, decision_figure
 from server.results import Results, ScoreSet
@@ -135,13 +135,7 @@ def learning_figure(results: Results, score: str = "auc", words: str = "AUC") ->
         panels[1, column].xaxis.get_major_locator().set_params(integer=True)
     panels[0, 0].set_ylabel(words)
     panels[1, 0].set_ylabel("Loss")
-    entries = {
-        label: handle
-        for axes in panels.ravel()
-        for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)
-    }
-    columns = max(1, min(len(entries), int(figure.get_figwidth() / 1.9)))
-    figure.legend(entries.values(), entries.keys(), loc="outside lower center", ncols=columns)
+    legend_below(figure)
     return figure
 
 

@@ -6,7 +6,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from server.arms import ArmName
-from server.drawing import LEAD, MUTED, PALE, WIDTH, LineStyle, style_of, to_draw
+from server.drawing import LEAD, MUTED, PALE, WIDTH, LineStyle, legend_below, style_of, to_draw
 from server.figures import Painter, learning_figure
 from server.muscle_run import MuscleRun
 from server.paper.published_muscles import DICE, REFERENCE
@@ -47,7 +47,7 @@ def dice_figure(results: Results) -> Figure | None:
     axes.set(xlabel="Dice, mean over participants with its 95 % interval", xlim=(least, 1.0))
     if any(run.untrained(arm, muscle) for arm in arms for muscle in run.titles):
         axes.plot([], [], "<", color=MUTED, markerfacecolor="white", markersize=5, label=UNTRAINED)
-    figure.legend(loc="outside lower center", ncols=3)
+    legend_below(figure)
     return figure
 
 
@@ -93,7 +93,7 @@ def difference_figure(results: Results) -> Figure | None:
         axes.set_title(f"{results.arm_name(run.lead)} minus {words}")
         axes.set_xlabel("Difference of Dice, 95 % interval")
         axes.locator_params(axis="x", nbins=5)
-    figure.legend(loc="outside lower center", ncols=3)
+    legend_below(figure)
     return figure
 
 

@@ -1,5 +1,6 @@
 """A network that is asked for a muscle answers for that one, and learns nothing of those that nobody asked for."""
 
+import copy
 import itertools
 from pathlib import Path
 from typing import Any
@@ -110,6 +111,55 @@ def test_a_persons_gradient_is_that_of_the_person_alone(net: SegmentationNet, im
     alone = [torch.autograd.grad(SEGMENTATION.loss(net, bag), parameters) for bag in batch.bags()]
     for together, *each in zip(expected, *alone, strict=True):
         torch.testing.assert_close(together, sum(each) / 2, rtol=1e-6, atol=1e-9)
+
+
+# ---- two hospitals that list the same pictures by different names ----------------------------------------------------
+
+
+def two_discs(people: int, seed: int) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+    """Pictures of two muscles that look alike, and where the left and the right one are."""
+    chance, places = torch.Generator().manual_seed(seed), torch.arange(32) + 0.5
+    x, y = places.view(1, 1, 32), places.view(1, 32, 1)
+    moved = (4 * torch.rand(people, 4, generator=chance) - 2)[:, :, None, None].unbind(1)
+    left = (x - 9 - moved[0]) ** 2 + (y - 16 - moved[1]) ** 2 < 36
+    right = (x - 23 - moved[2]) ** 2 + (y - 16 - moved[3]) ** 2 < 36
+    pictures = 0.2 + 0.3 * (left | right) + 0.1 * torch.rand(people, 32, 32, generator=chance)
+    return pictures[:, None], (left.long(), right.long())
+
+
+def trained_at(net: SegmentationNet, listed: int, rate: float) -> dict[str, Tensor]:
+    """The weights after one round at a hospital that lists every picture as one muscle."""
+    own = copy.deepcopy(net).train()
+    optimizer = torch.optim.AdamW(own.parameters(), lr=rate)
+    pictures, drawn = two_discs(8, seed=1 + listed)
+    looked_for, owner, asked = torch.ones(8, 1, dtype=torch.bool), torch.arange(8), torch.full((8,), listed)
+    for _ in range(4):
+        optimizer.zero_grad()
+        SEGMENTATION.loss(own, SegmentationBatch(pictures, drawn[listed], looked_for, owner, 8, asked=asked)).backward()
+        optimizer.step()
+    return own.state_dict()
+
+
+@pytest.mark.slow
+def test_hospitals_that_list_the_same_pictures_by_different_names_learn_both_muscles_together() -> None:
+    """Neither has a reason to tell the two apart, and what each says of a picture pulls against the other's."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(1)
+        study = muscle_study(
+            segmentation={**ASKED["segmentation"], **NETWORKS[1]}, image={"framing": "physical", "window_mm": 16.0}
+        )
+        net = build_segmenter(study, weights="none")
+    for done in range(24):
+        one, other = (trained_at(net, listed, 4e-3 * (1 - done / 24)) for listed in (0, 1))
+        net.load_state_dict({name: (one[name] + other[name]) / 2 for name in one})
+    pictures, drawn = two_discs(8, seed=9)
+    for asked, truth in enumerate(drawn):
+        with torch.no_grad():
+            found = net.eval()(pictures, torch.full((8,), asked)).argmax(1)
+        assert (dice(found.numpy() == 1, truth.numpy() == 1) or 0) > 0.9
+
+
+# ---- what is asked ---------------------------------------------------------------------------------------------------
 
 
 def test_the_maps_are_multiplied_and_moved_as_the_asked_row_says() -> None:

@@ -293,15 +293,20 @@ def _supernode(
     return _child(command, quiet_environment(folder), folder / "log", folder)
 
 
+def _comes_back_with_the_superlink(real: Real, said: Path) -> None:
+    """It says so only if it asked while the SuperLink was away, and it asks every few seconds."""
+    real.superlink.kill()
+    until(lambda: "retrying" in said.read_text(), 60)
+    real.superlink.start()
+    until(lambda: "Connection successful" in said.read_text(), 60)
+
+
 def test_flowers_own_supernode_comes_online_and_outlives_a_killed_superlink(real: Real, tmp_path: Path) -> None:
     node = _supernode(real, tmp_path / "node", real.hospital)
     try:
         with Control(real.home) as control:
             until(lambda: control.nodes()[0].online, 60)
-        real.superlink.kill()
-        real.superlink.start()
-        said = tmp_path / "node" / "log"
-        until(lambda: "Connection successful" in said.read_text(), 60)
+        _comes_back_with_the_superlink(real, tmp_path / "node" / "log")
         assert node.poll() is None
     finally:
         os.killpg(node.pid, signal.SIGTERM)
@@ -334,11 +339,7 @@ def test_flowers_own_supernode_comes_online_through_nginx(real: Real, tmp_path: 
     try:
         with Control(real.home) as control:
             until(lambda: control.nodes()[0].online, 60)
-        real.superlink.kill()
-        said = tmp_path / "node" / "log"
-        until(lambda: "retrying" in said.read_text(), 60)
-        real.superlink.start()
-        until(lambda: "Connection successful" in said.read_text(), 60)
+        _comes_back_with_the_superlink(real, tmp_path / "node" / "log")
     finally:
         os.killpg(node.pid, signal.SIGTERM)
         node.wait(30)
