@@ -54,5 +54,5 @@ def _accepted(site: Site, reader: SegmentationReader) -> MergedHistogram | None:
         scores, dices = scored_people(site.model.net, reader, people, each=site.wanted.each)
         return good_and_bad(scores, dices, num_bins=site.study.evaluation.histogram_bins, min_cell=least)
     except UndefinedMetric as error:
-        log.warning("no counts of validation participants by score leave: %s", error)
+        log.warning("%s: no counts of validation participants by score leave: %s", site.name, error)
         return None

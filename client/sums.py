@@ -109,7 +109,7 @@ def _evaluated(site: Site, request: Evaluate, spend: Spend | None, *, shown: boo
         try:
             histogram = _noised(site, request, spend) if spend else MergedHistogram.of(_counts(site, request), min_cell)
         except UndefinedMetric as error:
-            log.warning("no histogram of training participants leaves: %s", error)
+            log.warning("%s: no histogram of training participants leaves: %s", site.name, error)
     return Evaluated(site.name, request.round, len(site.split.train), metrics, histogram)
 
 

@@ -65,7 +65,7 @@ def _written_down(site: Site, request: Request) -> bool:
     try:
         site.audit.asked(request)
     except (struct.error, ValueError, OverflowError) as error:  # a number or a text that no machine can hold
-        log.warning("bad request: %s", place_of(error))
+        log.warning("%s: bad request: %s", site.name, place_of(error))
         site.audit.unreadable()
         return False
     return True
@@ -83,20 +83,24 @@ def _answer(site: Site, request: Request) -> Reply:
         site.wanted.check_sending()
         return reply
     except TooLate:
-        log.warning("given up: the time for %s is over, or whoever asked has gone", type(request).__name__)
+        log.warning(
+            "%s: given up: the time for %s is over, or whoever asked has gone", site.name, type(request).__name__
+        )
         code = Code.TOO_LATE
     except Refusal as refusal:
-        log.warning("refused: %s", refusal)
+        log.warning("%s: refused: %s", site.name, refusal)
         code = refusal.code
     except BudgetExceeded as error:
-        log.warning("refused: %s", error)
+        log.warning("%s: refused: %s", site.name, error)
         code = Code.BUDGET_SPENT
     except ProtocolError as error:
-        log.warning("bad request: %s", error)
+        log.warning("%s: bad request: %s", site.name, error)
         code = Code.BAD_REQUEST
     except DataError as error:
         rules = ", ".join(sorted({f.rule for f in error.findings}))
-        log.error("%d faults in the site's data (%s): run sarco-site check-data", len(error.findings), rules)
+        log.error(
+            "%s: %d faults in the site's data (%s): run sarco-site check-data", site.name, len(error.findings), rules
+        )
         code = Code.DATA_FAULT
     except Exception as error:
         # The edge of the hospital: whatever went wrong, its text must not travel (FLOWER 1.3, PHI leak); it may hold

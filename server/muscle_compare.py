@@ -18,6 +18,7 @@ from server.run_differences import may_be_paired, pairs_of_seeds, settings, warn
 from server.tables import Cell, Table, TableRow, number, texts
 
 MOST_SETTINGS = 12
+_SQUARE = ("image.size", "image.framing", "image.window_mm")
 NOTE = (
     "Second run minus first: above 0 the second finds the muscle better. Same people: participants drawn again, with "
     "replacement, of their own differences. Other people: from the two intervals, as if they were normal. With several "
@@ -87,8 +88,21 @@ def compared_muscles(
         if (difference := _difference((one, other), (people[0], people[1]), (arm, muscle, home)))
     ]
     differing = settings(*runs)
-    warnings = tuple(warnings_about(*runs, names, home or one.home))
+    warnings = (*warnings_about(*runs, names, home or one.home), *_other_squares(differing, names))
     return MuscleComparison(one, other, names, warnings, differing, tuple(found))
+
+
+def _other_squares(differing: Mapping[str, tuple[str, str]], names: tuple[str, str]) -> Iterator[str]:
+    """Dice and distances are of the pixels that the network reads."""
+    unlike = {key: differing[key] for key in _SQUARE if key in differing}
+    if unlike:
+        said = (
+            f"{name}: {', '.join(f'{k} = {v[side]}' for k, v in unlike.items())}" for side, name in enumerate(names)
+        )
+        yield (
+            f"The networks read other squares of the images ({'; '.join(said)}), and muscles are measured on these: "
+            "what lies outside counts in one run and not in the other, and a coarser edge errs by more millimetres."
+        )
 
 
 def _of_paired_seeds(runs: tuple[Results, Results]) -> tuple[MuscleRun, MuscleRun]:

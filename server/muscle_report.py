@@ -37,6 +37,7 @@ CONTENTS = {
     "correlations": "Sizes and the body",
     "examples": "Best and worst",
     "told": "From what the hospitals may send",
+    "plan": "The planned network",
     "learning": "Learning",
     "privacy": "Privacy",
     "beware": "What to beware of",
@@ -69,6 +70,7 @@ HTML = (
 {{ picture(figures.examples, captions.examples) }}{% endif %}
 {% if told.rows %}<h2 id="told">From what the hospitals may send</h2><p>{{ told_words }}</p>{{ grid(told) }}
 {{ grid(told_agreement) }}{% endif %}
+{% if plan.rows %}<h2 id="plan">The network that was planned</h2>{{ grid(plan) }}{% endif %}
 <h2 id="learning">Learning curves</h2>{{ picture(figures.learning, captions.learning) }}
 <h2 id="privacy">Privacy: what left each hospital</h2>{% for line in privacy %}<p>{{ line }}</p>{% endfor %}
 {% if traffic.rows %}{{ grid(traffic) }}{% endif %}
@@ -105,7 +107,7 @@ def muscle_page(results: Results, directory: Path, subtitle: str) -> str:
     contact = directory / "contact_hospitals.png"
     figures = {name: found.get(name, "") for name in muscle_words.CAPTIONS}
     tables = _tables(run)
-    shown = {"examples": figures["examples"], "told": tables["told"].rows}
+    shown = {"examples": figures["examples"], "told": tables["told"].rows, "plan": tables["plan"].rows}
     return render(
         HTML,
         title=results.meta.title,
@@ -202,6 +204,7 @@ def _tables(run: MuscleRun) -> dict[str, Table]:
         "differences": muscle_tables.differences(run),
         "differences_mm": muscle_tables.differences(run, "hd95_mm"),
         "measures": muscle_tables.measures(run),
+        "plan": muscle_tables.plan(run),
         "by_hospital": muscle_tables.by_hospital(run),
         "hospital_mm": muscle_tables.by_hospital(run, "hd95_mm"),
         "agreement": muscle_tables.agreement(run),

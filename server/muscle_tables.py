@@ -99,6 +99,20 @@ def measures(run: MuscleRun) -> Table:
     return Table(caption, head, tuple(rows))
 
 
+def plan(run: MuscleRun) -> Table:
+    """Networks that the hospitals planned before training: each number, and the statistic and rule it follows from."""
+    rows = []
+    for variant, by_seed in run.table.get("plans", {}).items():
+        name = run.results.meta.titles.get(variant) or variant or "The study"
+        for seed, made in by_seed.items():
+            sites = ", ".join(place(site) for site in made["sites"])
+            rows.append(TableRow(divider=f"{name}, seed {seed}: from the sums of {sites}"))
+            rows += [TableRow(texts(why["what"], str(why["value"]), why["because"])) for why in made["why"]]
+            rows += [TableRow(texts("To be looked at", "", warning)) for warning in made["warnings"]]
+    caption = "What the hospitals planned of nnU-Net's network before they trained it, by five sums each."
+    return Table(caption, ("", "Value", "Because"), tuple(rows), text=(0, 1, 2))
+
+
 def by_hospital(run: MuscleRun, measure: str = "dice") -> Table:
     """The lead at every place."""
     name, digits, signed = MEASURED[measure]

@@ -16,6 +16,7 @@ from sarco_models.agreement import PairSums
 from sarco_models.errors import RunError
 from sarco_models.wire import Measured
 from server import muscle_tables, muscle_words
+from server.arms import place_name
 from server.compare import compare_runs, terminal
 from server.measured import write_measured
 from server.muscle_compare import MuscleComparison
@@ -211,6 +212,22 @@ def test_hospitals_that_told_no_sums_have_no_agreement(deployed: Path) -> None:
     assert "sent numbers of participants" not in words
 
 
+def test_a_planned_network_is_told_with_its_reasons(folder: Path, tmp_path: Path) -> None:
+    other = copytree(folder, tmp_path / "planned")
+    stored = json.loads((other / "results.json").read_text())
+    why = {"what": "Pixels", "value": "96 x 96", "because": "half of the images are smaller"}
+    made = {"plan": {}, "sites": ["alpha", "beta"], "why": [why], "warnings": ["two devices do not say their scale"]}
+    stored["tables"]["muscles"]["plans"] = {"nnunet": {"1": made}}
+    stored["meta"]["variants"] = {"nnunet": "nnU-Net"}
+    (other / "results.json").write_text(json.dumps(stored))
+    page = text_of(write_report(other))
+    assert "The planned network" in page
+    assert f"nnU-Net, seed 1: from the sums of {place_name('alpha')}, {place_name('beta')}" in page
+    assert "Pixels 96 x 96 half of the images are smaller" in page
+    assert "two devices do not say their scale" in page
+    assert "The planned network" not in text_of(write_report(folder))
+
+
 def test_a_federations_run_has_nobody_to_compare_by(deployed: Path, folder: Path) -> None:
     with pytest.raises(RunError, match="no person's scores"):
         compare_runs(folder, deployed)
@@ -255,6 +272,17 @@ def test_people_of_another_seed_are_others(folder: Path, tmp_path: Path) -> None
     (own,) = [one for one in found.differences if (one.arm, one.muscle) == ("federated", "")]
     assert own.people == 0
     assert own.value.low < own.value.value < own.value.high
+
+
+def test_who_compares_other_squares_of_the_images_is_warned(folder: Path, tmp_path: Path) -> None:
+    stored = json.loads((folder / "results.json").read_text())["meta"]["study"]
+    wider = {**stored, "image": {**stored["image"], "window_mm": 80.0}}
+    found = compare_runs(folder, changed(folder, tmp_path / "wider", study=wider))
+    assert isinstance(found, MuscleComparison)
+    (said,) = found.warnings
+    assert f"window_mm = {stored['image']['window_mm']}; wider: image.window_mm = 80.0" in said
+    assert "image.size" not in said
+    assert not compare_runs(folder, changed(folder, tmp_path / "same")).warnings
 
 
 def test_muscles_are_not_compared_with_a_diagnosis(folder: Path, tmp_path: Path) -> None:
