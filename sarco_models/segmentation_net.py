@@ -10,6 +10,7 @@ Kept = tuple[Tensor, ...]
 """What the frozen part of a network gives for some images; every tensor is (rows, ...)."""
 
 _APART = 0.6
+"""Standard deviation at the start between muscles; with half of it some starts never tell them apart (decision 18)."""
 
 
 class Asked(nn.Module):
@@ -17,7 +18,7 @@ class Asked(nn.Module):
 
     Feature-wise linear modulation (Perez et al. 2018, equation 2) of the maps that a decoder reads. A network that is
     told after its decoder finds one thing in a picture of two muscles, whichever is meant, as soon as hospitals that
-    list such pictures by one name are averaged with those that list them by the other (docs/benchmarks.md). Factors and
+    list such pictures by one name are averaged with those that list them by the other (decision 18). Factors and
     offsets of a muscle that nobody asks for get no gradient at all.
     """
 
