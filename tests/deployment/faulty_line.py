@@ -64,6 +64,7 @@ class FaultyLine:
     faults: list[Fault] = field(default_factory=list)
     seen: list[Seen] = field(default_factory=list)
     broken: bool = False
+    _never: asyncio.Event = field(init=False, repr=False)  # held: a loop keeps what waits by weak references only
 
     def will(self, kind: Kind, path: str = "", *, status: int = 500, amount: float = 0, times: int = 1) -> Fault:
         """Fail so from now on; the fault counts how often it struck."""
@@ -84,7 +85,7 @@ class FaultyLine:
     def open(self, port: int = 0) -> Iterator[FaultyLine]:
         """Listen on a free port of the loopback, or on ``port``, until the end of the block."""
         loop, ready = asyncio.new_event_loop(), threading.Event()
-        stop = asyncio.Event()
+        stop, self._never = asyncio.Event(), asyncio.Event()
 
         async def serve() -> None:
             server = await asyncio.start_server(self._client, "127.0.0.1", port, ssl=self.server_tls)
@@ -146,7 +147,7 @@ class FaultyLine:
         self, fault: Fault | None, head: h11.Request, body: bytes
     ) -> tuple[int, Sequence[tuple[bytes, bytes]], bytes]:
         if fault and fault.kind == "drop":
-            await asyncio.Event().wait()
+            await self._never.wait()
         if fault and fault.kind == "delay":
             await asyncio.sleep(fault.amount)
         if fault and fault.kind in ("answer", "limit"):
