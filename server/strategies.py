@@ -187,7 +187,7 @@ def sums_only(strategy: Strategy) -> Strategy:
         raise ConfigError(
             f"federation.secure_aggregation: {type(strategy).__name__} needs the sites' single updates, or may do so "
             "(medians, trimming, choosing and clipping need them), and the coordinator sees their sum alone: write "
-            "strategy = fedavg, fedprox, fedadam or fedyogi, or secure_aggregation = false"
+            "strategy = fedavg, fedprox, fedavgm, fedadam or fedyogi, or secure_aggregation = false"
         )
     return strategy
 
