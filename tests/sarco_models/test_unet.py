@@ -16,7 +16,7 @@ from sarco_models.architectures import ARCHITECTURES, Norm, Trainable
 from sarco_models.backbones import PHANTOM_WEIGHTS
 from sarco_models.config import ModelConfig, StudyConfig, merged
 from sarco_models.errors import ConfigError
-from sarco_models.parameters import local_tensors, trained_tensors
+from sarco_models.parameters import Parameters, local_tensors, trained_tensors
 from sarco_models.segmentation_loss import segmentation_loss
 from sarco_models.unet import SegmentationNet, build_segmenter, build_unet
 
@@ -256,6 +256,17 @@ def test_local_norms_of_encoder_and_decoder_stay_at_their_site() -> None:
 
 
 # ---- building --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_channels_stay_beside_each_other_in_memory_when_a_round_brings_parameters(name: str, images: Tensor) -> None:
+    """Which is faster, and changes nothing else."""
+    net, plain = net_of(name).float(), net_of(name, seed=1).float().to(memory_format=torch.contiguous_format)
+    Parameters.pack(trained_tensors(plain)).load_into(trained_tensors(net))
+    wide = [p for p in net.parameters() if p.dim() == 4 and min(p.shape[1:3]) > 1]
+    assert wide
+    assert all(p.is_contiguous(memory_format=torch.channels_last) for p in wide)
+    torch.testing.assert_close(*(logits_of(each, images.float()) for each in (net, plain)), rtol=1e-3, atol=1e-4)
 
 
 def test_the_same_seed_builds_the_same_network() -> None:
