@@ -307,7 +307,7 @@ def test_the_group_is_written_down_before_the_first_seed_is_asked_for(four: Fake
 # ---- strategies ------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["fedavg", "fedprox", "fedadam", "fedyogi"])
+@pytest.mark.parametrize("name", ["fedavg", "fedprox", "fedavgm", "fedadam", "fedyogi"])
 def test_every_strategy_of_a_study_is_content_with_sums(name: str) -> None:
     study = tables_study(federation={"strategy": name, "secure_aggregation": True, "min_sites": 3}
                          | ({"proximal_mu": 0.1} if name == "fedprox" else {}))  # fmt: skip
