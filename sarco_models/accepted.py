@@ -37,7 +37,8 @@ def scored_people(
 ) -> tuple[Floats, Floats]:
     """Mean quality score and mean Dice of each participant, over the muscles that were looked for on their images.
 
-    Frames are seen through the network's square, straight and mirrored; ranges of shapes are not known yet.
+    Frames are seen through the network's square, straight and, where the study's training mirrors, mirrored; ranges of
+    shapes are not known yet.
 
     Args:
         net: the study's network.
@@ -50,14 +51,16 @@ def scored_people(
     """
     net.eval()
     views, images = people.cohort.views, iter(people.images.tolist())
+    mirrors = reader.study.augmentation.mirrors
     found: list[tuple[int, float, float]] = []
     with torch.no_grad():
         for batch in each(reader.whole(people)):
             plain = asked_of(net, batch).softmax(1).cpu().numpy()
-            mirrored = asked_of(net, batch, mirrored=True).softmax(1).cpu().numpy()
+            turned = asked_of(net, batch, mirrored=True).softmax(1).cpu().numpy() if mirrors else None
             for row in range(len(plain)):
                 image = next(images)
-                seen = _seen(plain[row], mirrored[row], batch.targets[row].cpu().numpy(), views[image])
+                mirrored = None if turned is None else turned[row]
+                seen = _seen(plain[row], mirrored, batch.targets[row].cpu().numpy(), views[image])
                 owner = int(people.cohort.owner[image])
                 found += [(owner, *pair) for pair in _pairs(seen, batch, row)]
     owners = np.array([owner for owner, _, _ in found], dtype=np.int64)
@@ -99,12 +102,17 @@ def accepted_from(histograms: Sequence[MergedHistogram]) -> float:
 _Seen = tuple[Found, NDArray[np.uint8], View]
 
 
-def _seen(plain: NDArray[np.float32], mirrored: NDArray[np.float32], drawn: NDArray[np.uint8], view: View) -> _Seen:
+def _seen(
+    plain: NDArray[np.float32], mirrored: NDArray[np.float32] | None, drawn: NDArray[np.uint8], view: View
+) -> _Seen:
     """What was found and drawn, on the part of the square that shows the frame."""
     inside = drawn != OUTSIDE
     rows, columns = np.flatnonzero(inside.any(axis=1)), np.flatnonzero(inside.any(axis=0))
     part = (slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)) if rows.size else (slice(0), slice(0))
-    plain, mirrored = plain[:, *part], mirrored[:, *part]
+    plain = plain[:, *part]
+    if mirrored is None:
+        return Found(plain.argmax(0).astype(np.uint8), plain, view, 1), drawn[part], view
+    mirrored = mirrored[:, *part]
     one, other = plain.argmax(0), mirrored.argmax(0)
     probabilities = np.asarray((plain + mirrored) / 2, dtype=np.float32)
     agreement = tuple(dice(one == k, other == k) for k in range(1, len(plain)))

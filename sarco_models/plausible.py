@@ -1,8 +1,9 @@
 """How far a found muscle is to be believed: a score from 0 to 1, in words, without knowing the truth.
 
 Four things count, and the score is their product: what the network itself expects of its Dice; how far it agrees with
-itself on the mirrored frame; how sure it is along the edge; and whether the shape is one that people draw. A score is
-worth what it has been measured to be worth: :class:`ScoreCheck` holds scores against true Dice.
+itself on the mirrored frame, where its study's training mirrors; how sure it is along the edge; and whether the shape
+is one that people draw. A score is worth what it has been measured to be worth: :class:`ScoreCheck` holds scores
+against true Dice.
 """
 
 from __future__ import annotations

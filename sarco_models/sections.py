@@ -170,6 +170,12 @@ class AugmentationConfig(Config):
         le=5,
         description="Another probe: speckle blurred by up to so many pixels (SD) of the network's input.",
     )
+
+    @property
+    def mirrors(self) -> bool:
+        """Whether left and right mean nothing; otherwise a mirrored image is none of those that a network knows."""
+        return self.horizontal_flip > 0
+
     cached_views: int = Field(
         default=4,
         ge=1,

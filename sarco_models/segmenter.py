@@ -95,7 +95,7 @@ class Segmenter:
             net: as :func:`sarco_models.unet.build_segmenter` makes it, trained.
             device: where it computes.
             mirror: look at every frame mirrored, too, and average; it costs twice the time, and tells how far the two
-                agree.
+                agree. Not where the study's training mirrors nothing: the side of the screen may tell muscles apart.
             rows: images that go through the network at a time.
 
         Raises:
@@ -103,7 +103,8 @@ class Segmenter:
         """
         if study.segmentation is None:
             raise ConfigError(f"study {study.name} has no section [segmentation]: its model finds no muscles")
-        self.study, self.device, self.mirror, self.rows = study, torch.device(device), mirror, rows
+        self.study, self.device, self.rows = study, torch.device(device), rows
+        self.mirror = mirror and study.augmentation.mirrors
         self.net = net.to(self.device).eval()
         self.asked: int | None = 0 if len(study.segmentation.muscles) == 1 else None
 

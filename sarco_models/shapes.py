@@ -39,7 +39,8 @@ class Shape:
         area_cm2: None without spacing.
         aspect: longer over shorter side of the smallest rectangle around the largest piece.
         convexity: area of the largest piece over that of its convex hull.
-        fragments: pieces beside the largest.
+        fragments: pieces beside the largest, but for one that goes on beyond one side of the frame while the largest
+            goes on beyond the other: a muscle of two bellies, such as the rectus abdominis, seen from between them.
         fragments_share: of the area that lies in them.
         holes_share: area of holes over area with holes filled.
         sides: of the frame that the mask touches: top, bottom, left, right.
@@ -67,7 +68,9 @@ class Shape:
         if not mask.any():
             raise UndefinedMetric("an empty mask has no shape: report that nothing was found")
         pieces, areas = pieces_of(mask)
-        _, outline = _filled(pieces == 1 + int(areas.argmax()))
+        largest = 1 + int(areas.argmax())
+        strays = [k for k in range(1, len(areas) + 1) if k != largest and not _other_belly(pieces, largest, k)]
+        _, outline = _filled(pieces == largest)
         points = outline.astype(np.float32) * np.array((mm_per_pixel or (1.0, 1.0))[::-1], dtype=np.float32)
         hull = float(cv2.contourArea(cv2.convexHull(points)))
         short, long = sorted(cv2.minAreaRect(points)[1])
@@ -76,8 +79,8 @@ class Shape:
             area_cm2=float(mask.sum()) * math.prod(mm_per_pixel) / 100 if mm_per_pixel else None,
             aspect=(long + 1e-6) / (short + 1e-6) if short else math.inf,
             convexity=min(1.0, float(cv2.contourArea(points)) / hull) if hull > 0 else 1.0,
-            fragments=len(areas) - 1,
-            fragments_share=1 - float(areas.max() / areas.sum()),
+            fragments=len(strays),
+            fragments_share=float(areas[[k - 1 for k in strays]].sum() / areas.sum()),
             holes_share=1 - float(mask.sum() / max(everything.sum(), 1)),
             sides=_sides(mask),
         )
@@ -100,6 +103,12 @@ def _filled(mask: Mask) -> tuple[Mask, NDArray[np.int32]]:
     outlines, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
     filled = cv2.drawContours(np.zeros(mask.shape, dtype=np.uint8), outlines, -1, 1, cv2.FILLED)
     return np.asarray(filled, dtype=np.bool_), np.asarray(max(outlines, key=len)[:, 0])
+
+
+def _other_belly(pieces: NDArray[np.int32], one: int, other: int) -> bool:
+    """Whether one piece is cut off at the left and the other at the right, and neither at both."""
+    beyond = [{name for name in _sides(pieces == k) if name in ("left", "right")} for k in (one, other)]
+    return len(beyond[0]) == len(beyond[1]) == 1 and beyond[0] != beyond[1]
 
 
 def _sides(mask: Mask) -> tuple[str, ...]:

@@ -86,6 +86,21 @@ def test_who_is_found_as_drawn_has_a_dice_of_one_and_a_high_score(site: Path) ->
     assert (unsure < scores).all()
 
 
+def test_where_training_mirrors_nothing_no_mirrored_image_is_scored(site: Path) -> None:
+    """To look at one would turn what is found as drawn into something between two muscles."""
+    reader, people, _ = parts(site, augmentation={"horizontal_flip": 0.0})
+    targets = people.cohort.targets[people.images]
+
+    class Sided(Answers):
+        def forward(self, images: Tensor, asked: Tensor | None) -> Tensor:
+            self.asked = 0  # the same, straight or mirrored
+            return super().forward(images, asked)
+
+    scores, dices = scored_people(Sided(targets, 40.0), reader, people)
+    np.testing.assert_array_equal(dices, 1)
+    assert scores.min() > 0.5
+
+
 def people_at(scores: Sequence[float], dices: Sequence[float], min_cell: int = 1) -> MergedHistogram:
     return good_and_bad(np.array(scores), np.array(dices), num_bins=100, min_cell=min_cell)
 

@@ -18,8 +18,9 @@ from tests.sites import study
 MUSCLES = [{"name": "rectus_femoris"}, {"name": "biceps"}]
 
 
-def segmentation_study(**image: Any) -> StudyConfig:
+def segmentation_study(*, flip: float = 0.5, **image: Any) -> StudyConfig:
     changes: dict[str, Any] = {
+        "augmentation": {"horizontal_flip": flip},
         "segmentation": {"muscles": MUSCLES},
         "image": {"roi": "none", "size": 64, "framing": "letterbox", **image},
         "model": {"modalities": ["image"], "hidden_units": 8},
@@ -117,15 +118,29 @@ def test_a_network_that_knows_no_side_agrees_with_itself_mirrored() -> None:
     assert (dice(found.mask(1), inside) or 0) > 0.97
 
 
-def test_a_network_that_looks_at_one_side_only_does_not() -> None:
-    class LeftSide(Bright):
-        def forward(self, images: Tensor, asked: Tensor | None) -> Tensor:
-            logits = super().forward(images, asked)
-            logits[:, 0, :, logits.shape[-1] // 2 :] += 100
-            return logits
+class LeftSide(Bright):
+    """Finds nothing on the right: there it would be another muscle."""
 
+    def forward(self, images: Tensor, asked: Tensor | None) -> Tensor:
+        logits = super().forward(images, asked)
+        logits[:, 0, :, logits.shape[-1] // 2 :] += 100
+        return logits
+
+
+def test_a_network_that_looks_at_one_side_only_does_not() -> None:
     found = Segmenter(segmentation_study(), LeftSide(), mirror=True).find(muscle((150, 200))[0])
     assert (found.agreement[0] or 0) < 0.3
+
+
+def test_where_the_side_means_something_no_mirrored_frame_is_asked_about() -> None:
+    """The answer would be another muscle, and the mean of both is neither."""
+    made = segmentation_study(flip=0.0)
+    net, (frame, inside) = LeftSide(), muscle((150, 200))
+    found = Segmenter(made, net, mirror=True).find(frame)
+    assert net.seen == [1]
+    assert found.agreement == ()
+    left = inside & (np.arange(inside.shape[1]) < inside.shape[1] // 2)
+    assert (dice(found.mask(1), left) or 0) > 0.95
 
 
 def test_nothing_is_found_where_the_machine_recorded_nothing() -> None:

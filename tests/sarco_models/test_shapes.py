@@ -42,6 +42,20 @@ def test_pieces_holes_and_borders_are_seen() -> None:
     assert seen.sides == ("top",)
 
 
+def test_two_bellies_that_both_go_on_beyond_the_frame_are_one_muscle() -> None:
+    """The rectus abdominis seen from the white line between its halves."""
+    height, width = SHAPE
+    left, right = (ellipse((height / 2, x), (height / 6, width / 4)) for x in (0, width - 1))
+    within = ellipse((height / 2, width / 2), (height / 8, width / 8))
+    assert Shape.of(left | right, MM).fragments == 0
+    assert Shape.of(left | right, MM).fragments_share == 0
+    assert Shape.of(left | within, MM).fragments == 1, "one of them lies whole in the frame"
+    again = ellipse((height - 4, 0), (3, width / 8))
+    assert Shape.of(left | again, MM).fragments == 1, "both are at one side"
+    both = Shape.of(left | right | within, MM)
+    assert (both.fragments, both.fragments_share) == (1, pytest.approx(within.sum() / (left | right | within).sum()))
+
+
 def test_an_empty_mask_has_no_shape() -> None:
     with pytest.raises(UndefinedMetric):
         Shape.of(np.zeros(SHAPE, dtype=bool), MM)
