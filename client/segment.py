@@ -41,6 +41,7 @@ from sarco_models.mask_files import (
     write_nifti,
     write_png,
 )
+from sarco_models.mask_origins import FINDING_VERSION
 from sarco_models.muscle import MuscleMeasures, measure
 from sarco_models.overlays import Drawn, overlay, picture_size
 from sarco_models.plausible import Quality, judge, largest_pieces
@@ -157,7 +158,7 @@ class _Work:
 
     def key(self, image: Input) -> str:
         """Digest of everything that an image's results follow from; "" where it cannot be read."""
-        said = f"{self.model.digest} {self.options.largest} {self.options.formats}"
+        said = f"{self.model.digest} {FINDING_VERSION} {self.options.largest} {self.options.formats}"
         segmenter = self.model.asked(image).segmenter
         asked = f" {segmenter.asked}" if segmenter.segmentation.classes == "asked" else ""
         digest = hashlib.sha256(f"{said}{asked}".encode())

@@ -87,9 +87,10 @@ Segmentation &gt; Import Label Descriptions, <code>itk-snap-labels.txt</code>. C
 command is given again, unless with <code>--overwrite</code>; a study takes them in the column <code>mask</code> of
 images.csv.</p>
 <p class="note">A dashed outline was not accepted: its score is below {{ '%.2f' | format(threshold) }}. The score is
-the product of what the network expects of its own Dice, of how far it agrees with itself on the mirrored image (where
-left and right mean nothing), of how sure it is along the edge, and of the shape. Dice says how far two outlines cover
-each other: 1 is the same outline, 0 nothing in common.</p>
+the product of what the network expects of its own Dice,
+{% if mirrors %}of how far it agrees with itself on the mirrored image,{% endif %}
+of how sure it is along the edge, and of the shape. Dice says how far two outlines cover each other: 1 is the same
+outline, 0 nothing in common.</p>
 </main></body></html>
 """
 
@@ -143,6 +144,7 @@ def page(done: Done, model: ReleasedSegmenter) -> str:
         caveat=ECHO_INTENSITY_CAVEAT,
         measures=MEASURES,
         threshold=model.about.threshold,
+        mirrors=model.study.augmentation.mirrors,
     )
 
 

@@ -28,7 +28,7 @@ from sarco_models.plausible import Quality, judge
 from sarco_models.schema import IMAGES_FILE, ImageRow
 from sarco_models.segmenter import Segmenter
 from sarco_models.segmenter_files import agreed_place
-from sarco_models.shapes import Mask, pieces_of
+from sarco_models.shapes import Mask, bellies_of, pieces_of
 
 if TYPE_CHECKING:
     from sarco_models.released_segmenter import ReleasedSegmenter
@@ -178,11 +178,11 @@ def _one_thread() -> Iterator[None]:
 
 
 def _largest(classes: NDArray[np.uint8], number: int) -> NDArray[np.uint8]:
-    """Of one class only the largest piece is left."""
+    """Of one class only the largest piece is left, and its other belly."""
     pieces, areas = pieces_of(classes == number)
     if len(areas) < 2:
         return classes
-    return np.where((pieces > 0) & (pieces != 1 + int(areas.argmax())), np.uint8(0), classes)
+    return np.where((pieces > 0) & ~np.isin(pieces, bellies_of(pieces, areas)), np.uint8(0), classes)
 
 
 def _against(quality: Quality, threshold: float) -> tuple[str, ...]:

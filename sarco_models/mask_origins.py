@@ -18,7 +18,7 @@ from sarco_models.segmenter_files import says_synthetic
 
 Source = Literal["drawn", "found", "tissue"]
 
-FINDING_VERSION = 1
+FINDING_VERSION = 2
 """Raise it when the same model would give another mask, so that no stale cache is read."""
 
 OF_ALL_MASKS = ("auto-masks", "synthetic-model")

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sarco_models.segmenter import Found
-from sarco_models.shapes import Mask, Shape, ShapeRange, pieces_of
+from sarco_models.shapes import Mask, Shape, ShapeRange, bellies_of, pieces_of
 
 THRESHOLD = 0.6
 """Score from which a muscle is accepted, where no other was measured."""
@@ -128,7 +128,10 @@ def _faults_of_shape(shape: Shape, drawn: ShapeRange | None) -> Iterator[tuple[f
     if len(shape.sides) > len(deep):
         wide = [side for side in shape.sides if side not in deep]
         where = f"{' and '.join(wide)} {'side' if len(wide) == 1 else 'sides'}"
-        yield 0.89, f"cut off at the frame's {where}: width and area are of what is seen"
+        seen = "width and area are of what is seen"
+        if shape.bellies == 2:
+            seen = "of two bellies; thickness and width are of the larger one, as far as it is seen, area of both"
+        yield 0.89, f"cut off at the frame's {where}: {seen}"
     for ratio, words in drawn.beyond(shape) if drawn else ():
         yield 1 / ratio, words
 
@@ -152,7 +155,7 @@ TRACE = 0.02
 
 @dataclass(frozen=True)
 class Cleaned:
-    """Classes of which only the largest piece of each is left, and of traces nothing.
+    """Classes of which only the largest piece of each (and its other belly) is left, and of traces nothing.
 
     Attributes:
         classes: (height, width).
@@ -175,17 +178,18 @@ class Cleaned:
 
 
 def largest_pieces(classes: NDArray[np.uint8]) -> Cleaned:
-    """Keep the largest connected piece of each class; pieces that touch by a corner are two."""
+    """Keep the largest piece of each class and its other belly; pieces that touch by a corner are two."""
     kept, removed, traces = classes.copy(), {}, {}
     present: list[int] = np.unique(classes[classes > 0]).tolist()
     pieces = {number: pieces_of(classes == number) for number in present}
     largest = max((int(areas.max()) for _, areas in pieces.values()), default=0)
     for number, (labels, areas) in pieces.items():
-        own, everything = int(areas.max()), int(areas.sum())
+        bellies = bellies_of(labels, areas)
+        own, everything = sum(int(areas[k - 1]) for k in bellies), int(areas.sum())
         if own < TRACE * largest:
             kept[labels > 0] = 0
             traces[number] = everything
-        elif len(areas) > 1:
-            kept[(labels > 0) & (labels != 1 + int(areas.argmax()))] = 0
-            removed[number] = (len(areas) - 1, everything - own)
+        elif len(areas) > len(bellies):
+            kept[(labels > 0) & ~np.isin(labels, bellies)] = 0
+            removed[number] = (len(areas) - len(bellies), everything - own)
     return Cleaned(kept, removed, traces)

@@ -171,11 +171,6 @@ class AugmentationConfig(Config):
         description="Another probe: speckle blurred by up to so many pixels (SD) of the network's input.",
     )
 
-    @property
-    def mirrors(self) -> bool:
-        """Whether left and right mean nothing; otherwise a mirrored image is none of those that a network knows."""
-        return self.horizontal_flip > 0
-
     cached_views: int = Field(
         default=4,
         ge=1,
@@ -183,6 +178,11 @@ class AugmentationConfig(Config):
         description="With frozen layers, their output is kept for this many augmented views of each training image, "
         "view 1 being the image itself; the trained layers draw one view at random.",
     )
+
+    @property
+    def mirrors(self) -> bool:
+        """Whether a network sees mirrored images while it trains; one that sees none is not asked about any."""
+        return self.horizontal_flip > 0
 
 
 class IntensityConfig(Config):

@@ -28,6 +28,9 @@ SPREAD = 3.5
 MEASURED = ("area_cm2", "aspect", "convexity")
 LOGARITHMS = {"log_area_cm2": (-12.0, 9.0), "log_aspect": (-0.01, 9.0), "log_convexity": (-9.0, 0.01)}
 """Names under which the logarithms of :data:`MEASURED` are told, and between which numbers a mean of each lies."""
+SMALLER_BELLY = 1 / 3
+"""Least area of a muscle's second belly, as a share of the first one's: the frame need not lie in the middle."""
+
 _WORDS = {"area_cm2": "area in cm2", "aspect": "width over thickness", "convexity": "share of its convex hull"}
 
 
@@ -39,11 +42,11 @@ class Shape:
         area_cm2: None without spacing.
         aspect: longer over shorter side of the smallest rectangle around the largest piece.
         convexity: area of the largest piece over that of its convex hull.
-        fragments: pieces beside the largest, but for one that goes on beyond one side of the frame while the largest
-            goes on beyond the other: a muscle of two bellies, such as the rectus abdominis, seen from between them.
+        fragments: pieces beside the largest and its other belly (:func:`bellies_of`).
         fragments_share: of the area that lies in them.
         holes_share: area of holes over area with holes filled.
         sides: of the frame that the mask touches: top, bottom, left, right.
+        bellies: 1, or 2.
     """
 
     area_cm2: float | None
@@ -53,6 +56,7 @@ class Shape:
     fragments_share: float
     holes_share: float
     sides: tuple[str, ...]
+    bellies: int = 1
 
     @staticmethod
     def of(mask: Mask, mm_per_pixel: tuple[float, float] | None) -> Shape:
@@ -68,9 +72,8 @@ class Shape:
         if not mask.any():
             raise UndefinedMetric("an empty mask has no shape: report that nothing was found")
         pieces, areas = pieces_of(mask)
-        largest = 1 + int(areas.argmax())
-        strays = [k for k in range(1, len(areas) + 1) if k != largest and not _other_belly(pieces, largest, k)]
-        _, outline = _filled(pieces == largest)
+        bellies = bellies_of(pieces, areas)
+        _, outline = _filled(pieces == bellies[0])
         points = outline.astype(np.float32) * np.array((mm_per_pixel or (1.0, 1.0))[::-1], dtype=np.float32)
         hull = float(cv2.contourArea(cv2.convexHull(points)))
         short, long = sorted(cv2.minAreaRect(points)[1])
@@ -79,10 +82,11 @@ class Shape:
             area_cm2=float(mask.sum()) * math.prod(mm_per_pixel) / 100 if mm_per_pixel else None,
             aspect=(long + 1e-6) / (short + 1e-6) if short else math.inf,
             convexity=min(1.0, float(cv2.contourArea(points)) / hull) if hull > 0 else 1.0,
-            fragments=len(strays),
-            fragments_share=float(areas[[k - 1 for k in strays]].sum() / areas.sum()),
+            fragments=len(areas) - len(bellies),
+            fragments_share=1 - float(sum(areas[k - 1] for k in bellies) / areas.sum()),
             holes_share=1 - float(mask.sum() / max(everything.sum(), 1)),
             sides=_sides(mask),
+            bellies=len(bellies),
         )
 
     @property
@@ -98,17 +102,29 @@ def pieces_of(mask: Mask) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
     return np.asarray(pieces), np.asarray(stats[1:, cv2.CC_STAT_AREA])
 
 
+def bellies_of(pieces: NDArray[np.int32], areas: NDArray[np.int32]) -> tuple[int, ...]:
+    """Number of the largest piece, and of its other belly where it has one, as :func:`pieces_of` counts them.
+
+    The rectus abdominis seen from between its halves: the frame cuts off one at its left and the other at its right;
+    they lie at the same depth, and the smaller one has :data:`SMALLER_BELLY` of the larger one's area or more.
+    """
+    largest = 1 + int(areas.argmax())
+    like = [1 + int(k) for k in np.flatnonzero(areas >= SMALLER_BELLY * areas.max()) if 1 + k != largest]
+    others = [k for k in like if _face_each_other(pieces == largest, pieces == k)]
+    return largest, *sorted(others, key=lambda k: -areas[k - 1])[:1]
+
+
+def _face_each_other(one: Mask, other: Mask) -> bool:
+    beyond = [{name for name in _sides(mask) if name in ("left", "right")} for mask in (one, other)]
+    apart = len(beyond[0]) == len(beyond[1]) == 1 and beyond[0] != beyond[1]
+    return apart and bool((one.any(axis=1) & other.any(axis=1)).any())
+
+
 def _filled(mask: Mask) -> tuple[Mask, NDArray[np.int32]]:
     """The mask without holes, and (n, 2) x, y of its longest outline."""
     outlines, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
     filled = cv2.drawContours(np.zeros(mask.shape, dtype=np.uint8), outlines, -1, 1, cv2.FILLED)
     return np.asarray(filled, dtype=np.bool_), np.asarray(max(outlines, key=len)[:, 0])
-
-
-def _other_belly(pieces: NDArray[np.int32], one: int, other: int) -> bool:
-    """Whether one piece is cut off at the left and the other at the right, and neither at both."""
-    beyond = [{name for name in _sides(pieces == k) if name in ("left", "right")} for k in (one, other)]
-    return len(beyond[0]) == len(beyond[1]) == 1 and beyond[0] != beyond[1]
 
 
 def _sides(mask: Mask) -> tuple[str, ...]:

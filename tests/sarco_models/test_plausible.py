@@ -111,6 +111,18 @@ def test_only_the_largest_piece_of_each_muscle_is_left_and_the_rest_is_said() ->
     assert largest_pieces(cleaned.classes).words(("a", "b")) == ()
 
 
+def test_both_bellies_are_kept_and_it_is_said_what_is_measured() -> None:
+    classes = np.zeros(SHAPE, np.uint8)
+    classes[ellipse((50, 0), (15, 30)) | ellipse((50, SHAPE[1]), (15, 30))] = 1
+    np.testing.assert_array_equal(largest_pieces(classes).classes, classes)
+    classes[2:6, 60:67] = 1
+    cleaned = largest_pieces(classes)
+    assert cleaned.words(("rectus abdominis",)) == ("1 smaller piece of rectus abdominis removed (28 pixels)",)
+    quality = judge(found(cleaned.classes == 1), 1, MM)
+    assert "of two bellies; thickness and width are of the larger one" in " ".join(quality.reasons)
+    assert "further piece" not in " ".join(quality.reasons)
+
+
 def test_a_trace_of_another_muscle_is_removed_and_said() -> None:
     classes = np.zeros(SHAPE, np.uint8)
     classes[ellipse()] = 1

@@ -54,6 +54,25 @@ def test_two_bellies_that_both_go_on_beyond_the_frame_are_one_muscle() -> None:
     assert Shape.of(left | again, MM).fragments == 1, "both are at one side"
     both = Shape.of(left | right | within, MM)
     assert (both.fragments, both.fragments_share) == (1, pytest.approx(within.sum() / (left | right | within).sum()))
+    assert [Shape.of(m, MM).bellies for m in (left | right, left | right | within, left | again, left)] == [2, 2, 1, 1]
+
+
+def test_what_is_no_second_belly_is_a_stray_piece() -> None:
+    height, width = SHAPE
+    left = ellipse((height / 4, 0), (height / 6, width / 4))
+    hook = np.zeros(SHAPE, dtype=bool)
+    hook[10:60, -10:] = hook[50:60] = True
+    elsewhere = {
+        "a speck": ellipse((height / 4, width - 1), (3, 4)),
+        "at another depth": ellipse((3 * height / 4, width - 1), (height / 6, width / 4)),
+        "cut off at both sides": hook,
+    }
+    for what, piece in elsewhere.items():
+        assert Shape.of(left | piece, MM).fragments >= 1, what
+    right = ellipse((height / 4, width - 1), (height / 6, width / 4))
+    smaller = ellipse((height / 4, width - 1), (height / 10, width / 5))
+    assert Shape.of(left | right, MM).fragments == 0
+    assert Shape.of(left | smaller, MM).bellies == 2
 
 
 def test_an_empty_mask_has_no_shape() -> None:

@@ -141,7 +141,7 @@ def test_one_reply_in_the_name_of_all_has_the_weighted_mean(four: FakeFederation
     assert [kind for kind, _, _ in four.asked] == ["Keys"] * 4 + ["Train"] * 4 + ["Reveal"] * 4
 
 
-@pytest.mark.parametrize("strategy", ["fedavg", "fedprox", "fedadam", "fedyogi"])
+@pytest.mark.parametrize("strategy", ["fedavg", "fedprox", "fedavgm", "fedadam", "fedyogi"])
 def test_every_strategy_makes_of_the_sum_what_it_makes_of_the_updates(four: FakeFederation, strategy: str) -> None:
     together = {"strategy": strategy, "proximal_mu": 0.1} if strategy == "fedprox" else {"strategy": strategy}
     study = tables_study(federation={**together, "secure_aggregation": True, "min_sites": 3})
