@@ -188,3 +188,5 @@ if __name__ == "__main__":
     asked = json.loads(sys.stdin.read())
     _become(sys.argv[1])
     sys.stdout.write(json.dumps(attack(asked)))
+    sys.stdout.flush()
+    os._exit(0)  # gRPC's threads have been seen to keep a process whose account was changed from ending, for minutes
